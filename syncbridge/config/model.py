@@ -1,0 +1,295 @@
+"""The model of sync.yaml: names, types, defaults and impossible combinations. Pure: files come in load.py."""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from collections.abc import Mapping as MappingABC
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from syncbridge.config.values import Address, Duration, OnDelete, Size, Ttl, Url
+from syncbridge.expression import check_expression
+from syncbridge.template import Template
+
+UrlField = Annotated[Url, BeforeValidator(Url.parse)]
+AddressField = Annotated[Address, BeforeValidator(Address.parse)]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+#: `{_table}` and `{_key}` (primary key values joined by ':') are ours; see syncbridge.template.
+DEFAULT_KEY = "{_table}:{_key}"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class SourceConfig(_Model):
+    """Where rows come from."""
+
+    #: One URL, or several: failover candidates, tried in order.
+    url: tuple[UrlField, ...]
+    capture: Literal["binlog", "trigger"] = "binlog"
+    #: Our id among the source's replicas; 0 derives one from the pipeline's name.
+    server_id: int = Field(default=0, ge=0, le=2**32 - 1)
+    snapshot: Literal["initial", "never"] = "initial"
+    #: Seconds between heartbeat rows; 0s turns them off, and with them the truth about lag.
+    heartbeat: Duration = 1.0
+    #: Where heartbeat and watermark rows are written when `url` is a read-only replica.
+    write_url: UrlField | None = None
+    ssl_ca: Path | None = None
+    ssl_cert: Path | None = None
+    ssl_key: Path | None = None
+    ssl_verify: bool = True
+
+    @field_validator("url", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return value if isinstance(value, (list, tuple)) else (value,)
+
+    @field_validator("url", "write_url")
+    @classmethod
+    def _is_mysql(cls, value: Any) -> Any:
+        for url in value if isinstance(value, tuple) else [value]:
+            if url is not None and url.scheme not in ("mysql", "mariadb"):
+                raise ValueError("the source is MySQL or MariaDB: write mysql://user:password@host:3306")
+            if url is not None and not url.host:
+                raise ValueError("this URL has no host: write mysql://user:password@host:3306")
+        if value == ():
+            raise ValueError("name at least one URL: mysql://user:password@host:3306")
+        return value
+
+    @field_validator("capture")
+    @classmethod
+    def _capture_built(cls, value: str) -> str:
+        if value == "trigger":
+            raise ValueError("trigger capture is not built yet; write binlog")
+        return value
+
+    @model_validator(mode="after")
+    def _tls_pair(self) -> SourceConfig:
+        if (self.ssl_cert is None) != (self.ssl_key is None):
+            raise ValueError("ssl_cert and ssl_key go together: name both or neither")
+        return self
+
+
+class QueueConfig(_Model):
+    """The durable queue between capture and sinks."""
+
+    url: str = "embedded"
+    listen: AddressField = Address("127.0.0.1", 4730)
+    store: str = ""
+    #: Row order is kept within a lane; workers share the lanes.
+    lanes: int = Field(default=8, ge=1, le=256)
+    #: Payload bytes in the store at which submits are refused until workers catch up.
+    max_bytes: Size = 4 * 2**30
+    #: Largest packet anybody may send.
+    max_packet: Size = 64 * 2**20
+
+    @field_validator("url")
+    @classmethod
+    def _embedded(cls, value: str) -> str:
+        if value != "embedded":
+            raise ValueError("only the embedded queue is built yet; write embedded")
+        return value
+
+    @field_validator("store")
+    @classmethod
+    def _sqlite(cls, value: str) -> str:
+        if value and not value.startswith("sqlite:///"):
+            raise ValueError("only SQLite stores are built yet; write sqlite:///path/queue.db")
+        return value
+
+    @property
+    def store_path(self) -> Path:
+        return Path(self.store.removeprefix("sqlite:///"))
+
+
+class SinkConfig(_Model):
+    """Where rows go."""
+
+    url: UrlField
+    #: Worker processes.
+    workers: int = Field(default=2, ge=1, le=64)
+    #: How long a removed key is remembered; an event older than half of it is read again, never applied.
+    tombstone: Duration = 86400.0
+    #: Largest value (bytes) written to Redis; a row beyond it goes to the retry table.
+    max_value: Size = 64 * 2**20
+
+    @field_validator("url")
+    @classmethod
+    def _is_redis(cls, value: Url) -> Url:
+        if value.scheme in ("redis+sentinel", "redis+cluster"):
+            raise ValueError("Sentinel and Cluster are not built yet; write redis://, rediss:// or unix://")
+        if value.scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("the sink is Redis: write redis://host:6379/0, rediss:// or unix:///path")
+        return value
+
+
+class RetryConfig(_Model):
+    """How a row that fails by itself is tried again."""
+
+    max_attempts: int = Field(default=8, ge=1, le=1000)
+    backoff: Duration = 1.0
+    max_backoff: Duration = 600.0
+
+
+class HttpConfig(_Model):
+    """Where /metrics, /healthz and /readyz listen; `listen: off` turns it off."""
+
+    listen: AddressField | None = Address("127.0.0.1", 9108)
+
+    @field_validator("listen", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        return None if value in ("off", False) else value
+
+
+class Columns(_Model):
+    """Which columns Redis sees, and under which names."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    rename: dict[str, str] = Field(default_factory=dict)
+    mask: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Columns:
+        if self.include and self.exclude:
+            raise ValueError("include and exclude contradict each other: keep one")
+        if len(set(self.rename.values())) != len(self.rename):
+            raise ValueError("rename gives two columns one name")
+        if ours := [name for name in self.rename.values() if name.startswith("_")]:
+            raise ValueError(f"field names that start with _ are syncbridge's own: rename {ours[0]} to something else")
+        return self
+
+
+class Mapping(_Model):
+    """How the rows of one table become keys."""
+
+    #: `db.table`, or `db.*` for every table of a database.
+    table: str
+    key: str = DEFAULT_KEY
+    type: Literal["hash", "json", "string", "set", "zset", "list", "stream", "pubsub"] = "hash"
+    #: The text of a `string` key.
+    value: str = ""
+    #: Columns that name a row where the table has no primary key: unique and NOT NULL.
+    unique: tuple[str, ...] = ()
+    columns: Columns = Columns()
+    #: A MySQL expression; a row that stops matching is removed.
+    where: str = ""
+    ttl: Annotated[Ttl | None, BeforeValidator(lambda v: None if v is None else Ttl.parse(v))] = None
+    on_delete: Annotated[OnDelete, BeforeValidator(OnDelete.parse)] = OnDelete("delete")
+
+    @field_validator("table")
+    @classmethod
+    def _has_database(cls, value: str) -> str:
+        db, dot, table = value.partition(".")
+        if not (dot and db and table) or "*" in db or ("*" in table and table != "*"):
+            raise ValueError("write db.table, or db.* for every table of a database")
+        return value
+
+    @field_validator("type")
+    @classmethod
+    def _type_built(cls, value: str) -> str:
+        if value not in ("hash", "json", "string"):
+            raise ValueError(f"type {value} is not built yet; write hash, json or string")
+        return value
+
+    @field_validator("key", "value")
+    @classmethod
+    def _is_template(cls, value: str) -> str:
+        Template(value)
+        return value
+
+    @field_validator("where")
+    @classmethod
+    def _is_expression(cls, value: str) -> str:
+        if value:
+            check_expression(value)
+        return value
+
+    @model_validator(mode="after")
+    def _possible(self) -> Mapping:
+        if not Template(self.key).columns:
+            raise ValueError("key names no column, so every row would be one key: write for example order:{id}")
+        if self.type == "string" and not self.value:
+            raise ValueError('type string needs a value, for example value: "{name}"')
+        if self.type != "string" and self.value:
+            raise ValueError(f"value belongs to type string; a {self.type} takes its columns")
+        return self
+
+    @property
+    def db(self) -> str:
+        return self.table.partition(".")[0]
+
+    @property
+    def wildcard(self) -> bool:
+        return self.table.endswith(".*")
+
+    def covers(self, db: str, table: str) -> bool:
+        """Whether rows of db.table belong to this mapping."""
+        return self.table == f"{db}.{table}" or (self.wildcard and self.db == db)
+
+    @property
+    def id(self) -> str:
+        """8 hex digits that name this mapping in Redis guards: they change when its keys or type change."""
+        return f"{zlib.crc32(f'{self.table}\0{self.key}\0{self.type}'.encode()):08x}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Text that changes whenever Redis would show something else for the same rows (DESIGN P3)."""
+        return self.model_dump_json()
+
+
+class Config(_Model):
+    """A whole sync.yaml."""
+
+    name: str = "syncbridge"
+    source: SourceConfig
+    queue: QueueConfig = QueueConfig()
+    sink: SinkConfig
+    state: str = ""
+    retry: RetryConfig = RetryConfig()
+    http: HttpConfig = HttpConfig()
+    mappings: tuple[Mapping, ...] = Field(min_length=1)
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError("use 1 to 40 lower-case letters, digits, - and _")
+        return value
+
+    @model_validator(mode="after")
+    def _distinct_mappings(self) -> Config:
+        seen: dict[str, int] = {}
+        for index, mapping in enumerate(self.mappings):
+            first = seen.setdefault(mapping.id, index)
+            if first != index:
+                raise ValueError(f"mappings[{index}] writes the same keys as mappings[{first}]: remove one")
+        return self
+
+    @property
+    def server_id(self) -> int:
+        """Our replica id: as configured, else stable for the name and far from the small numbers people choose."""
+        return self.source.server_id or (zlib.crc32(f"syncbridge:{self.name}".encode()) | 0x40000000)
+
+    def mappings_of(self, db: str, table: str) -> list[Mapping]:
+        return [mapping for mapping in self.mappings if mapping.covers(db, table)]
+
+
+def with_default_paths(config: Config, environ: MappingABC[str, str], *, root: bool) -> Config:
+    """Fill `queue.store` and `state` with files under the state folder of this user."""
+    if root:
+        folder = Path("/var/lib/syncbridge") / config.name
+    else:
+        home = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME", "."), ".local", "state")
+        folder = Path(home) / "syncbridge" / config.name
+    queue = config.queue
+    if not queue.store:
+        queue = queue.model_copy(update={"store": f"sqlite:///{folder / 'queue.db'}"})
+    return config.model_copy(update={"queue": queue, "state": config.state or f"sqlite:///{folder / 'state.db'}"})

@@ -1,0 +1,90 @@
+"""The seams between the stages: what capture and sinks expect of the queue, and nothing of how it is built.
+
+`syncbridge.pipeline` hands each stage an implementation; the stages never import one another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+def lane_function(pipeline: str, lane: int) -> str:
+    """The queue function of a lane, e.g. `syncbridge.shop.3`."""
+    return f"{LANE_PREFIX}{pipeline}.{lane}"
+
+
+#: Functions with this prefix are lanes: their jobs leave the queue only on WORK_COMPLETE, in order (DESIGN P1).
+LANE_PREFIX = "syncbridge."
+#: Where the job server moves a lane job that took its workers down; applied row by row in a throw-away process (P5).
+ISOLATED_SUFFIX = ".isolated"
+
+
+class LaneQueue(Protocol):
+    """Capture's way into the queue. One thread; only connect() and pending() may block for longer than `timeout`."""
+
+    def connect(self) -> str:
+        """Connect (again) and return the queue's id. Submissions not yet accepted are sent again. TransientError."""
+
+    def submit(self, lane: int, workload: bytes) -> int:
+        """Buffer a job and return its sequence number: 1, 2, 3, …"""
+
+    def probe(self, lane: int, workload: bytes, token: int) -> None:
+        """Send a foreground job that answered() reports once a worker has done it. Lost with the connection."""
+
+    def poll(self, timeout: float) -> None:
+        """Send what is buffered, read answers, send refused jobs again; wait at most `timeout` seconds. TransientError."""
+
+    @property
+    def accepted(self) -> int:
+        """Every submission with a sequence number up to this one is durable."""
+
+    @property
+    def backlog(self) -> int:
+        """Submissions that are not durable yet."""
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Their payload bytes: what backpressure is measured by."""
+
+    def answered(self) -> list[tuple[int, int]]:
+        """(lane, token) of the probes done since the last call."""
+
+    def pending(self) -> int:
+        """Jobs queued or running in all our lanes, isolated ones included. One blocking round trip. TransientError."""
+
+    def fileno(self) -> int:
+        """For select()."""
+
+    def close(self) -> None:
+        """Close the connection; what is not accepted is forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneJob:
+    """A job in a worker's hands."""
+
+    handle: bytes
+    workload: bytes
+    lane: int
+    #: It took its workers down before: apply it row by row in a throw-away process.
+    isolated: bool
+
+
+class LaneJobs(Protocol):
+    """A worker's way out of the queue (asyncio)."""
+
+    async def connect(self) -> None:
+        """Connect and announce the lanes. TransientError."""
+
+    async def grab(self) -> list[LaneJob]:
+        """At least one job, in lane order; waits for one. TransientError when the connection dies."""
+
+    async def complete(self, job: LaneJob) -> None:
+        """WORK_COMPLETE: the job leaves the queue."""
+
+    async def requeue(self, job: LaneJob) -> None:
+        """WORK_FAIL: the lane keeps the job at its place."""
+
+    async def close(self) -> None:
+        """Give back what is not completed and close."""
