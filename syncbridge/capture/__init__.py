@@ -1,0 +1,1 @@
+"""Capture: from the binlog of MySQL or MariaDB to change events in lanes."""
