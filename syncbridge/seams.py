@@ -33,7 +33,7 @@ class LaneQueue(Protocol):
         """Send a foreground job that answered() reports once a worker has done it. Lost with the connection."""
 
     def poll(self, timeout: float) -> None:
-        """Send what is buffered, read answers, send refused jobs again; wait at most `timeout` seconds. TransientError."""
+        """Send what is buffered, read answers, resend refused jobs; wait at most `timeout` seconds. TransientError."""
 
     @property
     def accepted(self) -> int:

@@ -41,7 +41,9 @@ def parse_config(text: str, environ: Mapping[str, str] | None = None, *, root: b
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"sync.yaml is not valid YAML{where}", hint=str(getattr(error, "problem", "") or "")) from error
+        raise ConfigError(
+            f"sync.yaml is not valid YAML{where}", hint=str(getattr(error, "problem", "") or "")
+        ) from error
     if not isinstance(raw, dict):
         raise ConfigError("sync.yaml is empty or not a mapping", hint="it needs source.url, sink.url and mappings")
     filled = _fill(raw, environ, "")
@@ -81,7 +83,9 @@ def _read_secret(name: str, path: str) -> str:
     try:
         return Path(name).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot read the secret file {name}", hint="check its path and permissions") from error
+        raise ConfigError(
+            f"{path}: cannot read the secret file {name}", hint="check its path and permissions"
+        ) from error
 
 
 def _config_error(error: ValidationError) -> ConfigError:

@@ -237,7 +237,8 @@ class Mapping(_Model):
     @property
     def id(self) -> str:
         """8 hex digits that name this mapping in Redis guards: they change when its keys or type change."""
-        return f"{zlib.crc32(f'{self.table}\0{self.key}\0{self.type}'.encode()):08x}"
+        identity = "\0".join((self.table, self.key, self.type))
+        return f"{zlib.crc32(identity.encode()):08x}"
 
     @property
     def fingerprint(self) -> str:

@@ -1,0 +1,131 @@
+"""Opening the state database and the one way to it: `State`, with a room for each kind of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event, insert, select
+from sqlalchemy.engine import Engine
+from sqlalchemy.engine.url import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from syncbridge.errors import ConfigError, TransientError
+from syncbridge.state import tables
+from syncbridge.state.checkpoints import Checkpoints
+from syncbridge.state.failures import DeadLetters, Retries
+from syncbridge.state.mappings import Mappings
+from syncbridge.state.requests import Requests
+from syncbridge.state.schemas import Schemas
+from syncbridge.state.snapshots import Snapshots
+
+
+class Database:
+    """An engine and the two ways to use it. Safe for threads; SQLite files are shared between processes."""
+
+    def __init__(self, engine: Engine, pipeline: str) -> None:
+        self.engine = engine
+        self.pipeline = pipeline
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction, durable when the block ends. Raises TransientError when the database is away."""
+        with _mapped_errors(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A read-only transaction. Raises TransientError when the database is away."""
+        with _mapped_errors(), self.engine.connect().execution_options(syncbridge_read=True) as connection:
+            yield connection
+
+
+class State:
+    """The pipeline's memory. Open it with `State.open(url, pipeline)`; every method may raise TransientError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.checkpoints = Checkpoints(database)
+        self.schemas = Schemas(database)
+        self.mappings = Mappings(database)
+        self.snapshots = Snapshots(database)
+        self.requests = Requests(database)
+        self.retries = Retries(database)
+        self.dead_letters = DeadLetters(database)
+
+    @classmethod
+    def open(cls, url: str, pipeline: str) -> State:
+        """Open (and create) the database of `sqlite:///path`, `mysql://…` or `postgresql://…`.
+
+        Raises ConfigError for a URL that cannot be one, or a database written by a newer syncbridge.
+        """
+        database = Database(_engine(url), pipeline)
+        with database.write() as connection:
+            tables.metadata.create_all(connection)
+            found = connection.execute(select(tables.format_table.c.format)).scalar()
+            if found is None:
+                connection.execute(insert(tables.format_table).values(format=tables.FORMAT))
+            elif found > tables.FORMAT:
+                raise ConfigError(
+                    f"the state database has format {found}, this syncbridge knows {tables.FORMAT}",
+                    hint="run the syncbridge version that wrote it, or a newer one",
+                )
+        return cls(database)
+
+    def close(self) -> None:
+        self._database.engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() in ("mysql", "mariadb"):
+            parsed = parsed.set(drivername="mysql+pymysql").update_query_dict({"charset": "utf8mb4"})
+            return create_engine(parsed, pool_pre_ping=True, pool_recycle=600, isolation_level="READ COMMITTED")
+        if parsed.get_backend_name() != "sqlite":
+            return create_engine(parsed, pool_pre_ping=True)
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        raise ConfigError(
+            "state: this is not a database URL that can be used here",
+            hint="write sqlite:///path/state.db or mysql://user:password@host:3306/database",
+        ) from error
+    if parsed.database:
+        _make_private_folder(Path(parsed.database).parent)
+    engine = create_engine(parsed, connect_args={"timeout": 30})
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _make_private_folder(folder: Path) -> None:
+    """Payloads are users' rows: the folder is ours alone."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"state: cannot create {folder}: {error.strerror}", hint="set state: to a writable path"
+        ) from error
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, see _begin_sqlite
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # IMMEDIATE takes the write lock first: a transaction that reads, then writes, cannot fail half-way as busy.
+    reading = connection.get_execution_options().get("syncbridge_read")
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+@contextmanager
+def _mapped_errors() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        raise TransientError(
+            f"the state database failed: {error.orig}", hint="check that it is reachable, writable and not full"
+        ) from error

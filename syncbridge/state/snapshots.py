@@ -1,0 +1,71 @@
+"""Progress of table snapshots, so that a crash resumes after the last durable chunk (DESIGN P3)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, insert, select
+
+from syncbridge.state.tables import snapshot
+
+if TYPE_CHECKING:
+    from syncbridge.state.database import Database
+
+#: A table waits, is being read, is being swept, or is done.
+WAITING, RUNNING, SWEEPING, DONE = "waiting", "running", "sweeping", "done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotRow:
+    """One table's snapshot."""
+
+    db: str
+    table: str
+    status: str
+    #: Why it was started, for people: `initial`, `ALTER TABLE …`, `mapping changed`.
+    reason: str = ""
+    #: Version of its first watermark: keys older than this are gone from the source when it ends. Empty before.
+    first_version: str = ""
+    #: JSON array: primary key of the last row that is durable in the queue; empty before the first chunk.
+    last_key: str = ""
+    rows_done: int = 0
+    rows_estimate: int = 0
+    started_at: float = 0.0
+    finished_at: float = 0.0
+
+
+class Snapshots:
+    """One row for each mapped table."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def load(self, db: str, table: str) -> SnapshotRow | None:
+        return next((row for row in self.all() if (row.db, row.table) == (db, table)), None)
+
+    def all(self) -> list[SnapshotRow]:
+        query = (
+            select(snapshot)
+            .where(snapshot.c.pipeline == self._database.pipeline)
+            .order_by(snapshot.c.db, snapshot.c.table_name)
+        )
+        with self._database.read() as connection:
+            rows = [dict(row._mapping) for row in connection.execute(query)]
+        for row in rows:
+            del row["pipeline"]
+            row["table"] = row.pop("table_name")
+        return [SnapshotRow(**row) for row in rows]
+
+    def save(self, row: SnapshotRow) -> None:
+        fields = asdict(row) | {"pipeline": self._database.pipeline, "reason": row.reason[:255]}
+        fields["table_name"] = fields.pop("table")
+        with self._database.write() as connection:
+            connection.execute(
+                delete(snapshot).where(
+                    snapshot.c.pipeline == self._database.pipeline,
+                    snapshot.c.db == row.db,
+                    snapshot.c.table_name == row.table,
+                )
+            )
+            connection.execute(insert(snapshot).values(**fields))
