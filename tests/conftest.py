@@ -1,0 +1,117 @@
+"""Fixtures with real servers.
+
+`mariadb`, `mysql`, `redis_server`  shared by the session; every test gets a fresh database (server.database) or an
+                                    emptied Redis. Do not change global settings of these, and do not kill them.
+`new_mariadb`, `new_mysql`, `new_redis`  factories of private servers: new_mariadb(binlog_row_metadata="FULL").
+`source`                            runs the test twice: on the shared MariaDB and on the shared MySQL.
+`new_source`                        the same for private servers: new_source(binlog_checksum="NONE").
+
+A missing server fails the test with a sentence; it never skips.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TypeVar
+
+import pytest
+
+from tests.servers import MariaDB, MissingServer, MySQL, Redis, ServerProcess, SqlServer
+from tests.servers.process import remove_leftovers
+from tests.servers.sql import drop_databases, fresh_database
+
+S = TypeVar("S", bound=ServerProcess)
+_numbers = itertools.count(1)
+
+
+def pytest_sessionstart() -> None:
+    remove_leftovers()
+
+
+def _shared(kind: type[S]) -> Iterator[S]:
+    try:
+        server = kind().start()
+    except MissingServer as missing:
+        pytest.fail(str(missing), pytrace=False)
+    yield server
+    server.destroy()
+
+
+def _with_database(server: SqlServer) -> Iterator[SqlServer]:
+    fresh_database(server, f"t{next(_numbers)}")
+    yield server
+    drop_databases(server)
+
+
+def _factory(kind: type[S]) -> Iterator[Callable[..., S]]:
+    with ExitStack() as stack:
+
+        def new(**options: object) -> S:
+            """A started server of its own; it ends with the test."""
+            try:
+                return stack.enter_context(kind(**options))
+            except MissingServer as missing:
+                pytest.fail(str(missing), pytrace=False)
+
+        yield new
+
+
+@pytest.fixture(scope="session")
+def _shared_mariadb() -> Iterator[MariaDB]:
+    yield from _shared(MariaDB)
+
+
+@pytest.fixture(scope="session")
+def _shared_mysql() -> Iterator[MySQL]:
+    yield from _shared(MySQL)
+
+
+@pytest.fixture(scope="session")
+def _shared_redis() -> Iterator[Redis]:
+    yield from _shared(Redis)
+
+
+@pytest.fixture
+def mariadb(_shared_mariadb: MariaDB) -> Iterator[SqlServer]:
+    yield from _with_database(_shared_mariadb)
+
+
+@pytest.fixture
+def mysql(_shared_mysql: MySQL) -> Iterator[SqlServer]:
+    yield from _with_database(_shared_mysql)
+
+
+@pytest.fixture
+def redis_server(_shared_redis: Redis) -> Redis:
+    with _shared_redis.client() as client:
+        client.flushall()
+    return _shared_redis
+
+
+@pytest.fixture
+def new_mariadb() -> Iterator[Callable[..., MariaDB]]:
+    yield from _factory(MariaDB)
+
+
+@pytest.fixture
+def new_mysql() -> Iterator[Callable[..., MySQL]]:
+    yield from _factory(MySQL)
+
+
+@pytest.fixture
+def new_redis() -> Iterator[Callable[..., Redis]]:
+    yield from _factory(Redis)
+
+
+@pytest.fixture(params=["mariadb", "mysql"])
+def source(request: pytest.FixtureRequest) -> SqlServer:
+    server: SqlServer = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture(params=["mariadb", "mysql"])
+def new_source(request: pytest.FixtureRequest) -> Callable[..., SqlServer]:
+    factory: Callable[..., SqlServer] = request.getfixturevalue(f"new_{request.param}")
+    return factory
