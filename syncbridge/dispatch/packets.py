@@ -1,0 +1,187 @@
+"""Gearman packets as bytes: the first and last step of every connection. No socket, no clock, no queue rules.
+
+    header    magic `\\0REQ` (to the server) or `\\0RES` (from it), big-endian uint32 type and size
+    body      arguments separated by NUL; the last one takes the rest and may hold NUL itself
+
+A line whose first byte is not NUL is an administrative text command, ended by LF or CRLF. Type numbers and names
+are those of gearmand's PROTOCOL document.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from syncbridge.errors import ProtocolError
+
+REQ: Final = b"\0REQ"
+RES: Final = b"\0RES"
+
+#: A text command, as `PacketReader` reports it. The number 0 is not a packet of the protocol.
+TEXT: Final = 0
+
+CAN_DO: Final = 1
+CANT_DO: Final = 2
+RESET_ABILITIES: Final = 3
+PRE_SLEEP: Final = 4
+NOOP: Final = 6
+SUBMIT_JOB: Final = 7
+JOB_CREATED: Final = 8
+GRAB_JOB: Final = 9
+NO_JOB: Final = 10
+JOB_ASSIGN: Final = 11
+WORK_STATUS: Final = 12
+WORK_COMPLETE: Final = 13
+WORK_FAIL: Final = 14
+GET_STATUS: Final = 15
+ECHO_REQ: Final = 16
+ECHO_RES: Final = 17
+SUBMIT_JOB_BG: Final = 18
+ERROR: Final = 19
+STATUS_RES: Final = 20
+SUBMIT_JOB_HIGH: Final = 21
+SET_CLIENT_ID: Final = 22
+CAN_DO_TIMEOUT: Final = 23
+ALL_YOURS: Final = 24
+WORK_EXCEPTION: Final = 25
+OPTION_REQ: Final = 26
+OPTION_RES: Final = 27
+WORK_DATA: Final = 28
+WORK_WARNING: Final = 29
+GRAB_JOB_UNIQ: Final = 30
+JOB_ASSIGN_UNIQ: Final = 31
+SUBMIT_JOB_HIGH_BG: Final = 32
+SUBMIT_JOB_LOW: Final = 33
+SUBMIT_JOB_LOW_BG: Final = 34
+SUBMIT_JOB_SCHED: Final = 35
+SUBMIT_JOB_EPOCH: Final = 36
+SUBMIT_REDUCE_JOB: Final = 37
+SUBMIT_REDUCE_JOB_BACKGROUND: Final = 38
+GRAB_JOB_ALL: Final = 39
+JOB_ASSIGN_ALL: Final = 40
+GET_STATUS_UNIQUE: Final = 41
+STATUS_RES_UNIQUE: Final = 42
+
+#: Packet type -> its name in the protocol document.
+NAMES: Final[dict[int, str]] = {
+    number: name
+    for name, number in list(globals().items())
+    if name.isupper() and isinstance(number, int) and number != TEXT
+}
+
+LAST_TYPE: Final = 42
+HEADER_SIZE: Final = 12
+#: Default for the largest body taken from a peer, bytes.
+MAX_PACKET: Final = 64 << 20
+#: Longest text command, bytes. Real ones are a function name and a few words.
+MAX_LINE: Final = 8192
+
+_header = struct.Struct(">4sII")
+
+#: (type, body) as they travel; type TEXT: the line without its end.
+Packet = tuple[int, bytes]
+
+
+def request(kind: int, *arguments: bytes) -> bytes:
+    """A packet to the server."""
+    body = b"\0".join(arguments)
+    return _header.pack(REQ, kind, len(body)) + body
+
+
+def response(kind: int, *arguments: bytes) -> bytes:
+    """A packet from the server."""
+    body = b"\0".join(arguments)
+    return _header.pack(RES, kind, len(body)) + body
+
+
+def arguments(body: bytes, count: int) -> list[bytes]:
+    """The `count` arguments of a body. Raises ProtocolError when there are fewer."""
+    parts = body.split(b"\0", count - 1)
+    if len(parts) != count:
+        raise ProtocolError(f"packet has {len(parts)} arguments where {count} are needed")
+    return parts
+
+
+class WrongMagic(ProtocolError):
+    """A well-formed packet for the other direction (a client sent `\\0RES`): gearmand answers it before it closes."""
+
+
+class PacketReader:
+    """Cuts a stream of bytes into packets and text lines, however the network cut it.
+
+    receive() returns everything complete. Once the stream breaks the rules, `error` holds the ProtocolError, what
+    came before it is still returned, and nothing after it is read: close the peer. A peer can make the reader keep at
+    most `max_packet` bytes, and a header that announces more is an error at once.
+    """
+
+    def __init__(self, *, magic: bytes = REQ, max_packet: int = MAX_PACKET) -> None:
+        self.error: ProtocolError | None = None
+        self._magic = magic
+        self._max_packet = max_packet
+        self._partial = bytearray()
+        #: Length of `_partial` below which it cannot hold a whole item; spares re-reading a big body per segment.
+        self._needed = 0
+
+    @property
+    def held(self) -> int:
+        """Bytes of the item that is not complete yet."""
+        return len(self._partial)
+
+    def receive(self, data: bytes) -> list[Packet]:
+        """All items that `data` completes, in order."""
+        if self.error is not None:
+            return []
+        if self._partial:
+            self._partial += data
+            if len(self._partial) < self._needed:
+                return []
+            data = bytes(self._partial)
+            self._partial = bytearray()
+        packets: list[Packet] = []
+        position, end = 0, len(data)
+        magic, unpack, max_packet = self._magic, _header.unpack_from, self._max_packet
+        while position < end:
+            if data[position]:
+                position = self._line(data, position, packets)
+                if position < 0:
+                    return packets
+                continue
+            body = position + HEADER_SIZE
+            if body > end:
+                self._keep(data, position, HEADER_SIZE)
+                return packets
+            found, kind, size = unpack(data, position)
+            if found != magic or not 0 < kind <= LAST_TYPE or size > max_packet:
+                self.error = self._refusal(found, kind, size)
+                return packets
+            position = body + size
+            if position > end:
+                self._keep(data, body - HEADER_SIZE, HEADER_SIZE + size)
+                return packets
+            packets.append((kind, data[body:position]))
+        return packets
+
+    def _line(self, data: bytes, start: int, packets: list[Packet]) -> int:
+        """Take one text line; returns the position after it, or -1 when it is not complete or too long."""
+        newline = data.find(b"\n", start, start + MAX_LINE)
+        if newline >= 0:
+            packets.append((TEXT, data[start:newline].removesuffix(b"\r")))
+            return newline + 1
+        if len(data) - start >= MAX_LINE:
+            self.error = ProtocolError(f"text command longer than {MAX_LINE} bytes, or not the Gearman protocol")
+        else:
+            self._keep(data, start, len(data) - start + 1)
+        return -1
+
+    def _keep(self, data: bytes, start: int, needed: int) -> None:
+        self._partial = bytearray(memoryview(data)[start:])
+        self._needed = needed
+
+    def _refusal(self, magic: bytes, kind: int, size: int) -> ProtocolError:
+        if magic != self._magic:
+            if magic in (REQ, RES):
+                return WrongMagic("packet with the magic of the other direction")
+            return ProtocolError("bytes that are not a Gearman packet")
+        if not 0 < kind <= LAST_TYPE:
+            return ProtocolError(f"unknown packet type {kind}")
+        return ProtocolError(f"packet of {size} bytes announced, the limit is {self._max_packet}")
