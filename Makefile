@@ -1,0 +1,40 @@
+# Every everyday command of syncbridge. `make` alone lists them.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help venv servers test lint format demo bench clean
+python := .venv/bin/python
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+venv: .venv/complete ## Make the Python environment in .venv, as pinned in requirements.lock
+.venv/complete: requirements.lock pyproject.toml
+	@PYTHON="$(PYTHON)" scripts/install-python
+
+servers: ## Install MariaDB and Redis, and fetch MySQL into .cache, where they are missing
+	@scripts/install-servers --mysql
+
+test: venv servers ## Run all tests on real servers (ARGS="-k name" passes through to pytest)
+	@$(python) -m pytest $(ARGS)
+
+lint: venv ## Check style and types
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+
+format: venv ## Put the code into its form
+	$(python) -m ruff check --fix .
+	$(python) -m ruff format .
+
+demo: venv ## Show a private MariaDB and its mirror in Redis, live (SECONDS=20 ends it by itself)
+	@scripts/install-servers
+	@.venv/bin/syncbridge demo $(if $(SECONDS),--seconds $(SECONDS))
+
+bench: venv servers ## Run every benchmark
+	@set -e; for script in benchmarks/*.py; do \
+		[ -e "$$script" ] || { echo "no benchmarks yet"; break; }; echo "== $$script"; $(python) "$$script"; done
+
+clean: ## Remove the Python environment, the fetched MySQL and all caches
+	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
