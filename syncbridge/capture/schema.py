@@ -183,6 +183,7 @@ class TableSchema:
     table: str
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...] = ()
+    collation: str | None = None  # the table's default: what a later ADD COLUMN without one takes
 
     def types(self) -> dict[str, str]:
         """The `types` of every event of this table: column name -> kind, columns without a kind left out."""
@@ -204,7 +205,8 @@ class TableSchema:
                 hint="run the syncbridge version that wrote the state, or start with a new state database",
             )
         columns = tuple(Column(**{**column, "members": tuple(column["members"])}) for column in stored["columns"])
-        return cls(stored["db"], stored["table"], columns, tuple(stored["primary_key"]))
+        primary_key = tuple(stored["primary_key"])
+        return cls(stored["db"], stored["table"], columns, primary_key, stored.get("collation"))
 
 
 def load_tables(connection: Any, tables: Iterable[tuple[str, str]]) -> dict[tuple[str, str], TableSchema]:
@@ -268,11 +270,20 @@ def _load_chunk(
         arguments,
     ):
         keys[db, table].append(name)
+    collations: dict[tuple[str, str], str | None] = {
+        (db, table): collation
+        for db, table, collation in _rows(
+            connection,
+            "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_COLLATION FROM information_schema.TABLES"  # noqa: S608 - constants
+            f" WHERE (TABLE_SCHEMA, TABLE_NAME) IN {chosen}",
+            arguments,
+        )
+    }
     # A server with lower_case_table_names answers in its own spelling; the caller's spelling keys the result.
     asked = {(db.lower(), table.lower()): (db, table) for db, table in wanted} | {pair: pair for pair in wanted}
     return {
         asked.get(pair, asked.get((pair[0].lower(), pair[1].lower()), pair)): TableSchema(
-            *pair, tuple(found), tuple(keys[pair])
+            *pair, tuple(found), tuple(keys[pair]), collations.get(pair)
         )
         for pair, found in columns.items()
     }
