@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from syncbridge.config.values import Address, Duration, OnDelete, Size, Ttl, Url
+from syncbridge.config.values import Address, Duration, ImpossibleError, OnDelete, Size, Ttl, Url
 from syncbridge.expression import check_expression
-from syncbridge.template import Template
+from syncbridge.template import TABLE, Template
 
 UrlField = Annotated[Url, BeforeValidator(Url.parse)]
 AddressField = Annotated[Address, BeforeValidator(Address.parse)]
@@ -58,6 +58,8 @@ class SourceConfig(_Model):
                 raise ValueError("the source is MySQL or MariaDB: write mysql://user:password@host:3306")
             if url is not None and not url.host:
                 raise ValueError("this URL has no host: write mysql://user:password@host:3306")
+            if url is not None and url.query:
+                raise ValueError("options in this URL are not read: use ssl_ca, ssl_cert, ssl_key and ssl_verify")
         if value == ():
             raise ValueError("name at least one URL: mysql://user:password@host:3306")
         return value
@@ -72,7 +74,8 @@ class SourceConfig(_Model):
     @model_validator(mode="after")
     def _tls_pair(self) -> SourceConfig:
         if (self.ssl_cert is None) != (self.ssl_key is None):
-            raise ValueError("ssl_cert and ssl_key go together: name both or neither")
+            missing = "ssl_cert" if self.ssl_cert is None else "ssl_key"
+            raise ImpossibleError((missing,), "ssl_cert and ssl_key go together: name both or neither")
         return self
 
 
@@ -124,8 +127,19 @@ class SinkConfig(_Model):
     def _is_redis(cls, value: Url) -> Url:
         if value.scheme in ("redis+sentinel", "redis+cluster"):
             raise ValueError("Sentinel and Cluster are not built yet; write redis://, rediss:// or unix://")
+        if value.scheme == "unix" and not value.path:
+            raise ValueError("this URL has no socket path: write unix:///run/redis/redis.sock")
+        if value.scheme != "unix" and not value.host:
+            raise ValueError("this URL has no host: write redis://host:6379/0")
         if value.scheme not in ("redis", "rediss", "unix"):
             raise ValueError("the sink is Redis: write redis://host:6379/0, rediss:// or unix:///path")
+        return value
+
+    @field_validator("tombstone")
+    @classmethod
+    def _long_enough(cls, value: float) -> float:
+        if value < 1:
+            raise ValueError("remember removed keys for at least 1s; 24h is a good value")
         return value
 
 
@@ -135,6 +149,14 @@ class RetryConfig(_Model):
     max_attempts: int = Field(default=8, ge=1, le=1000)
     backoff: Duration = 1.0
     max_backoff: Duration = 600.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RetryConfig:
+        if self.backoff <= 0:
+            raise ImpossibleError(("backoff",), "pause at least 1ms between attempts")
+        if self.max_backoff < self.backoff:
+            raise ImpossibleError(("max_backoff",), f"it must be at least backoff, which is {self.backoff:g}s")
+        return self
 
 
 class HttpConfig(_Model):
@@ -159,12 +181,22 @@ class Columns(_Model):
     @model_validator(mode="after")
     def _consistent(self) -> Columns:
         if self.include and self.exclude:
-            raise ValueError("include and exclude contradict each other: keep one")
-        if len(set(self.rename.values())) != len(self.rename):
-            raise ValueError("rename gives two columns one name")
-        if ours := [name for name in self.rename.values() if name.startswith("_")]:
-            raise ValueError(f"field names that start with _ are syncbridge's own: rename {ours[0]} to something else")
+            raise ImpossibleError(("exclude",), "include and exclude contradict each other: keep one")
+        for column, name in self.rename.items():
+            if name.startswith("_") or not name:
+                mend = "field names that start with _ are syncbridge's own: choose another name"
+                raise ImpossibleError(("rename", column), mend)
+            if list(self.rename.values()).count(name) > 1:
+                raise ImpossibleError(("rename", column), f"rename gives two columns the name {name}: choose another")
+        for option, names in (("rename", tuple(self.rename)), ("mask", self.mask)):
+            for column in names:
+                if not self.shows(column):
+                    raise ImpossibleError((option,), f"column {column} is not shown at all: remove it from {option}")
         return self
+
+    def shows(self, column: str) -> bool:
+        """Whether Redis sees this column."""
+        return column in self.include if self.include else column not in self.exclude
 
 
 class Mapping(_Model):
@@ -214,12 +246,19 @@ class Mapping(_Model):
 
     @model_validator(mode="after")
     def _possible(self) -> Mapping:
-        if not Template(self.key).columns:
-            raise ValueError("key names no column, so every row would be one key: write for example order:{id}")
+        columns = Template(self.key).columns
+        if not [name for name in columns if name != TABLE]:
+            raise ImpossibleError(
+                ("key",), "key names no column, so every row would be one key: write for example order:{id}"
+            )
+        if self.wildcard and TABLE not in columns:
+            raise ImpossibleError(
+                ("key",), "the tables of db.* would share keys: put {_table} into it, for example {_table}:{_key}"
+            )
         if self.type == "string" and not self.value:
-            raise ValueError('type string needs a value, for example value: "{name}"')
+            raise ImpossibleError(("value",), 'type string needs a value, for example value: "{name}"')
         if self.type != "string" and self.value:
-            raise ValueError(f"value belongs to type string; a {self.type} takes its columns")
+            raise ImpossibleError(("value",), f"value belongs to type string; a {self.type} takes its columns")
         return self
 
     @property
@@ -258,6 +297,16 @@ class Config(_Model):
     http: HttpConfig = HttpConfig()
     mappings: tuple[Mapping, ...] = Field(min_length=1)
 
+    @field_validator("state")
+    @classmethod
+    def _is_database(cls, value: str) -> str:
+        scheme = value.partition("://")[0].partition("+")[0]
+        if value and scheme not in ("sqlite", "mysql", "mariadb", "postgresql"):
+            raise ValueError("write sqlite:///path/state.db or mysql://user:password@host:3306/database")
+        if (scheme == "sqlite" and not value.removeprefix("sqlite:///").strip("/")) or value == "sqlite://":
+            raise ValueError("a state in memory would be lost with its process: write sqlite:///path/state.db")
+        return value
+
     @field_validator("name")
     @classmethod
     def _plain_name(cls, value: str) -> str:
@@ -266,12 +315,18 @@ class Config(_Model):
         return value
 
     @model_validator(mode="after")
-    def _distinct_mappings(self) -> Config:
-        seen: dict[str, int] = {}
+    def _possible(self) -> Config:
         for index, mapping in enumerate(self.mappings):
-            first = seen.setdefault(mapping.id, index)
-            if first != index:
-                raise ValueError(f"mappings[{index}] writes the same keys as mappings[{first}]: remove one")
+            for first, other in enumerate(self.mappings[:index]):
+                if _same_keys(mapping, other):
+                    raise ImpossibleError(
+                        ("mappings", index, "key"),
+                        f"mappings[{first}] writes the same keys: change one of the keys or remove one mapping",
+                    )
+        if self.http.listen is not None and self.http.listen == self.queue.listen and self.http.listen.port:
+            raise ImpossibleError(("http", "listen"), "queue.listen has the same address: choose another port")
+        if self.state and self.state == self.queue.store:
+            raise ImpossibleError(("state",), "queue.store names the same file: choose another")
         return self
 
     @property
@@ -281,6 +336,21 @@ class Config(_Model):
 
     def mappings_of(self, db: str, table: str) -> list[Mapping]:
         return [mapping for mapping in self.mappings if mapping.covers(db, table)]
+
+
+def _same_keys(one: Mapping, other: Mapping) -> bool:
+    """Whether two mappings certainly write the same keys (two wildcards only might: `check` looks at their tables)."""
+    if one.wildcard and other.wildcard:
+        return one.table == other.table and one.key == other.key
+    if one.db == other.db and (one.wildcard or other.wildcard):
+        return one.key == other.key
+    if one.wildcard or other.wildcard:
+        return False
+    tables = one.table.partition(".")[2], other.table.partition(".")[2]
+    if one.table == other.table:
+        return one.key == other.key
+    # Rows of two tables in one key space: the later write would win, whichever row it is of.
+    return Template(one.key).glob(tables[0]) == Template(other.key).glob(tables[1])
 
 
 def with_default_paths(config: Config, environ: MappingABC[str, str], *, root: bool) -> Config:

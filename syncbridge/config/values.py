@@ -12,6 +12,15 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import BeforeValidator
 
+
+class ImpossibleError(ValueError):
+    """A combination that cannot be: `path` leads from the model that found it to the setting to change."""
+
+    def __init__(self, path: tuple[int | str, ...], mend: str) -> None:
+        super().__init__(mend)
+        self.path = path
+
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _DURATION_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+)\s*(B|KB|MB|GB|KiB|MiB|GiB)?", re.IGNORECASE)
@@ -86,8 +95,11 @@ class Url:
         try:
             parts = urlsplit(text)
             port = parts.port
-        except ValueError as error:
-            raise ValueError("this URL cannot be parsed; percent-encode special characters in its password") from error
+        except ValueError:  # its text may hold a part of the password
+            raise ValueError("this URL cannot be parsed; percent-encode special characters in its password") from None
+        if parts.fragment or ("@" in parts.path + parts.query and parts.scheme != "unix"):
+            # Left alone, the rest of such a password would count as host or path, and be printed.
+            raise ValueError("this URL has # or @ in an odd place; percent-encode special characters in its password")
         if not parts.scheme or ("://" not in text):
             raise ValueError("write a URL such as mysql://user@127.0.0.1:3306 or redis://127.0.0.1:6379/0")
         return cls(
