@@ -192,8 +192,8 @@ class TableSchema:
     def column(self, name: str) -> Column | None:
         return next((column for column in self.columns if column.name == name), None)
 
-    def to_json(self) -> str:
-        return orjson.dumps({"format": FORMAT, **asdict(self)}).decode()
+    def to_json(self) -> bytes:
+        return orjson.dumps({"format": FORMAT, **asdict(self)})
 
     @classmethod
     def from_json(cls, text: str | bytes) -> TableSchema:

@@ -60,7 +60,7 @@ def test_a_schema_survives_being_stored() -> None:
     schema = TableSchema("d", "t", (Column.parse("a", "enum('x','y')"), Column.parse("b", "time(3)")), ("a",))
     assert TableSchema.from_json(schema.to_json()) == schema
     with pytest.raises(PermanentError, match="format 2"):
-        TableSchema.from_json(schema.to_json().replace('"format":1', '"format":2'))
+        TableSchema.from_json(schema.to_json().replace(b'"format":1', b'"format":2'))
 
 
 def test_axis_order_of_a_spatial_reference_system() -> None:

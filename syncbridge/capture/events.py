@@ -1,0 +1,107 @@
+"""What BinlogReader yields: one small item per thing that happened, in binlog order.
+
+Positions are 64-bit offsets in `file`. `ts` is the event header's time, whole seconds since 1970.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from syncbridge.capture.schema import TableSchema
+
+Row: TypeAlias = dict[str, Any]
+
+
+@dataclass(slots=True)
+class FormatDescription:
+    """Head of a binlog file. `created` is not 0 only where the server itself started: temporary state ends there."""
+
+    created: int
+    server_version: str
+    checksum: bool
+
+
+@dataclass(slots=True)
+class Rotate:
+    """What follows is in `file`, from `pos`."""
+
+    file: str
+    pos: int
+
+
+@dataclass(slots=True)
+class Gtid:
+    """A transaction starts at `pos` (the checkpoint before it). `gtid` is None where MySQL runs without GTIDs.
+
+    MySQL: a Begin follows unless the transaction is one DDL statement. MariaDB: the GTID itself begins the
+    transaction unless `standalone` (one DDL statement).
+    """
+
+    gtid: str | None
+    file: str
+    pos: int
+    ts: int
+    standalone: bool
+    commit_ts_us: int | None  # microseconds; MySQL only
+
+
+@dataclass(slots=True)
+class Begin:
+    """BEGIN (or XA START); MariaDB writes none."""
+
+    pos: int
+
+
+@dataclass(slots=True)
+class Rows:
+    """Changed rows of one table: op "c" and "d" with rows, "u" with (before, after) pairs."""
+
+    schema: TableSchema
+    op: str
+    rows: list[Row] | list[tuple[Row, Row]]
+    ts: int
+    pos: int  # end of the event
+
+
+@dataclass(slots=True)
+class TransactionEnd:
+    """The transaction is complete; `pos` is a checkpoint."""
+
+    file: str
+    pos: int
+    ts: int
+    xid: int | None
+
+
+@dataclass(slots=True)
+class Statement:
+    """Any other statement: DDL, statement-format DML, XA COMMIT… `pos` (its end) is a checkpoint unless
+    `in_transaction`."""
+
+    db: str
+    sql: str
+    sql_mode: int
+    file: str
+    pos: int
+    ts: int
+    in_transaction: bool
+
+
+@dataclass(slots=True)
+class Heartbeat:
+    """The server has nothing new; it stands at file and pos."""
+
+    file: str
+    pos: int
+
+
+@dataclass(slots=True)
+class Ignored:
+    """An event without meaning for us (unmapped table, annotation, purge notice…)."""
+
+    type: int
+    pos: int
+
+
+Item: TypeAlias = FormatDescription | Rotate | Gtid | Begin | Rows | TransactionEnd | Statement | Heartbeat | Ignored

@@ -1,0 +1,102 @@
+"""Numbers as the server prints them: FLOAT and DOUBLE texts, DECIMAL from its packed bytes. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+#: Decimal exponents for which the server prints a FLOAT or DOUBLE without an exponent.
+_FIXED = range(-15, 15)
+
+
+def float_text(value: float) -> str:
+    """A FLOAT (given as the double it widens to): at most 6 significant digits."""
+    text = f"{value:.6g}"
+    return text if "e" not in text else _expand(text)
+
+
+def double_text(value: float) -> str:
+    """A DOUBLE: the shortest digits that read back as the same number."""
+    text = repr(value)
+    if text.endswith(".0"):
+        text = text[:-2]
+    if "e" not in text and len(text) < 16:
+        return text
+    return _expand(text)
+
+
+def _expand(text: str) -> str:
+    """Rewrite a number's text in the server's choice between fixed and exponent form."""
+    sign = "-" if text.startswith("-") else ""
+    mantissa, _, exponent_text = text.removeprefix("-").partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    exponent = int(exponent_text or 0) + len(whole) - 1
+    digits = whole + fraction
+    leading = len(digits) - len(digits.lstrip("0"))
+    exponent -= leading
+    digits = digits.strip("0") or "0"
+    if digits == "0":
+        return f"{sign}0"
+    if exponent not in _FIXED:
+        return f"{sign}{digits[0]}{'.' if len(digits) > 1 else ''}{digits[1:]}e{exponent}"
+    if exponent < 0:
+        return f"{sign}0.{'0' * (-exponent - 1)}{digits}"
+    digits = digits.ljust(exponent + 1, "0")
+    fraction = digits[exponent + 1 :]
+    return f"{sign}{digits[: exponent + 1]}{'.' if fraction else ''}{fraction}"
+
+
+#: Bytes that hold 0..9 decimal digits.
+_BYTES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)
+
+
+def decimal_size(precision: int, scale: int) -> int:
+    """Bytes of a packed DECIMAL(precision, scale)."""
+    whole, part = divmod(precision - scale, 9)
+    fraction, rest = divmod(scale, 9)
+    return 4 * whole + _BYTES[part] + 4 * fraction + _BYTES[rest]
+
+
+def decimal_reader(precision: int, scale: int) -> Callable[[bytes], str]:
+    """A function from the packed bytes of DECIMAL(precision, scale) to its text.
+
+    Packed: groups of 9 digits in 4 big-endian bytes, shorter groups first (integer) and last (fraction); the sign bit
+    inverted, all bits inverted when negative.
+    """
+    size = decimal_size(precision, scale)
+    whole, part = divmod(precision - scale, 9)
+    fraction, rest = divmod(scale, 9)
+    widths = ([(_BYTES[part], part)] if part else []) + [(4, 9)] * whole
+    integral = _groups(widths, from_bit=8 * size)
+    after = size - sum(width for width, _ in widths)
+    fractional = _groups([(4, 9)] * fraction + ([(_BYTES[rest], rest)] if rest else []), from_bit=8 * after)
+    sign_bit = 1 << (8 * size - 1)
+    ones = (1 << 8 * size) - 1
+    pattern = f"%d.%0{scale}d"
+    from_bytes = int.from_bytes
+
+    def text(packed: bytes) -> str:
+        value = from_bytes(packed, "big") ^ sign_bit
+        sign = ""
+        if value & sign_bit:
+            value ^= ones
+            sign = "-"
+        number = 0
+        for shift, mask, power in integral:
+            number = number * power + (value >> shift & mask)
+        if not scale:
+            return f"{sign}{number}"
+        decimals = 0
+        for shift, mask, power in fractional:
+            decimals = decimals * power + (value >> shift & mask)
+        return sign + pattern % (number, decimals)
+
+    return text
+
+
+def _groups(widths: list[tuple[int, int]], from_bit: int) -> list[tuple[int, int, int]]:
+    """(shift, mask, power of ten) of each digit group, the first one starting at bit `from_bit`."""
+    groups = []
+    for width, digits in widths:
+        from_bit -= 8 * width
+        groups.append((from_bit, (1 << 8 * width) - 1, 10**digits))
+    return groups
