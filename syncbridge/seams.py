@@ -88,3 +88,16 @@ class LaneJobs(Protocol):
 
     async def close(self) -> None:
         """Give back what is not completed and close."""
+
+
+class Mirror(Protocol):
+    """What capture asks of Redis: only how far it is. TransientError while it cannot answer."""
+
+    def epoch(self) -> int:
+        """The largest epoch that Redis has seen; 0: none."""
+
+    def raise_epoch(self, epoch: int) -> None:
+        """Remember `epoch` unless a larger one is there."""
+
+    def marks(self) -> dict[int, str]:
+        """The low-water mark of each lane: every event of the lane up to this version is in Redis, or held elsewhere."""

@@ -165,7 +165,7 @@ class BinlogReader:
 
     # Positions and files
 
-    def _format_description(self, event: bytes, _type: int, _ts: int, _end: int) -> Iterable[Item]:
+    def _format_description(self, event: bytes, _type: int, ts: int, _end: int) -> Iterable[Item]:
         version, created = event[21:71].rstrip(b"\0").decode(), int.from_bytes(event[71:75], "little")
         lengths = event[76:]
         if lengths[TABLE_MAP - 1] != 8 or not (lengths[23 - 1] == 8 or lengths[30 - 1] == 10):
@@ -173,7 +173,7 @@ class BinlogReader:
         self._mariadb = "mariadb" in version.lower()
         if created:
             self._tables.clear()
-        return (FormatDescription(created, version, self._checksum),)
+        return (FormatDescription(created, version, self._checksum, ts),)
 
     def _rotate(self, event: bytes, _type: int, _ts: int, end: int) -> Iterable[Item]:
         pos = int.from_bytes(event[19:27], "little")

@@ -20,6 +20,8 @@ class FormatDescription:
     created: int
     server_version: str
     checksum: bool
+    #: When the file was begun; names it together with its number, since a RESET starts the numbers over.
+    written: int
 
 
 @dataclass(slots=True)

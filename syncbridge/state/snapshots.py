@@ -27,6 +27,8 @@ class SnapshotRow:
     reason: str = ""
     #: Version of its first watermark: keys older than this are gone from the source when it ends. Empty before.
     first_version: str = ""
+    #: Version of its newest watermark so far: a rewind to before it makes the snapshot start again.
+    last_version: str = ""
     #: JSON array: primary key of the last row that is durable in the queue; empty before the first chunk.
     last_key: str = ""
     rows_done: int = 0

@@ -77,6 +77,7 @@ snapshot = Table(
     Column("status", String(16), nullable=False),
     Column("reason", String(255), nullable=False),
     Column("first_version", String(40), nullable=False),
+    Column("last_version", String(40), nullable=False),
     Column("last_key", Text, nullable=False),
     Column("rows_done", BigInteger, nullable=False),
     Column("rows_estimate", BigInteger, nullable=False),

@@ -1,0 +1,413 @@
+"""Capture: reads the binlog, turns transactions into lane jobs, and moves the checkpoint (DESIGN P1-P4, P6, P7).
+
+One thread runs the loop: binlog events in, jobs out, the queue's answers in, checkpoint forward. Heartbeat rows are
+written and snapshot chunks read by threads of their own, which hand their results to the loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import select
+import threading
+import time
+from collections.abc import Callable
+
+from syncbridge import metrics
+from syncbridge.capture import events
+from syncbridge.capture.binlog import BinlogReader
+from syncbridge.capture.changes import Shape, Transaction, event, row_events, sweep_event
+from syncbridge.capture.chunks import ChunkReader
+from syncbridge.capture.connection import source_errors
+from syncbridge.capture.ddl_dialect import load_dialect
+from syncbridge.capture.heartbeat import HeartbeatTracker, HeartbeatWriter, record
+from syncbridge.capture.lanes import Lanes, lane_of
+from syncbridge.capture.mappings import take_up_mappings
+from syncbridge.capture.progress import Progress
+from syncbridge.capture.retention import Retention
+from syncbridge.capture.schema import SchemaMismatch, TableSchema
+from syncbridge.capture.session import Opener, Session
+from syncbridge.capture.snapshot import Snapshots
+from syncbridge.capture.source import Source
+from syncbridge.capture.start import file_number
+from syncbridge.capture.statements import Statements
+from syncbridge.capture.tables import HEARTBEAT, OWN_SCHEMA, WATERMARK, Tables
+from syncbridge.config import Config
+from syncbridge.errors import TransientError
+from syncbridge.event import UPDATE, Event, encode_job
+from syncbridge.seams import LaneQueue, Mirror
+from syncbridge.state import State
+from syncbridge.state.requests import REWIND, SNAPSHOT
+from syncbridge.version import Version, parse
+
+log = logging.getLogger(__name__)
+
+#: Payload bytes waiting for the queue at which reading pauses: the binlog is the buffer.
+MAX_BACKLOG = 32 * 1024 * 1024
+#: Longest wait for something to happen, seconds.
+TICK = 0.05
+CHECKPOINT_INTERVAL = 0.2
+HOUSEKEEPING_INTERVAL = 1.0
+#: How long a stop waits for the queue to accept what was read.
+STOP_SECONDS = 5.0
+
+
+class _Rewind(Exception):
+    """Ends a session: the next one starts at this version."""
+
+    def __init__(self, version: Version) -> None:
+        super().__init__(str(version))
+        self.version = version
+
+
+class _Stopped(Exception):
+    """Stop was asked for in the middle of a barrier: it is met again after the restart."""
+
+
+class Capture:
+    """The capture stage. `run()` returns when stopped and raises what time cannot mend."""
+
+    def __init__(self, config: Config, state: State, lane_queue: LaneQueue, mirror: Mirror) -> None:
+        self._config = config
+        self._state = state
+        self._queue = lane_queue
+        self._stop = threading.Event()
+        self._source = Source(config.source)
+        self._lanes = Lanes(lane_queue, config.queue.lanes, config.queue.max_packet)
+        self._progress = Progress()
+        self._tables = Tables(config, state)
+        self._chunk_reader = ChunkReader(config.name, self._source.connect, self._source.connect_writer)
+        self._snapshots = Snapshots(config.name, state, self._tables, self._chunk_reader, self)
+        self._opener = Opener(config, state, self._source, mirror, self._tables, self._snapshots)
+        may_snapshot = config.source.snapshot != "never"
+        self._statements = Statements(self._tables, self._snapshots, self.sweep, may_snapshot=may_snapshot)
+        self._heartbeats = HeartbeatTracker(config.queue.lanes)
+        self._retention = Retention()
+        self._shapes: dict[int, tuple[TableSchema, Shape]] = {}
+        self._session: Session
+        self._transaction: Transaction
+        self._boundary: tuple[str, int] | None = None  # end of the last whole transaction read
+        self._durable: tuple[str, int, str] | None = None  # the same, durable in the queue, not yet saved
+        self._furthest: Version | None = None
+        self._saved_at = 0.0
+        self._next_housekeeping = 0.0
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Ask run() to end: what is read is made durable, the checkpoint saved. Safe in a signal handler."""
+        self._stop.set()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    def run(self) -> None:
+        """Capture until stopped; reconnects by itself. Raises ConfigError, PermanentError and PositionLost."""
+        self._chunk_reader.start()
+        heartbeat = self._start_heartbeat()
+        pause = 0.5
+        rewind: Version | None = None
+        try:
+            while not self.stopping:
+                began = time.monotonic()
+                try:
+                    self._run_session(rewind)
+                    rewind = None
+                except _Rewind as request:
+                    rewind = request.version
+                except _Stopped:
+                    return
+                except TransientError as error:
+                    pause = 0.5 if time.monotonic() - began > 30 else min(2 * pause, 15.0)
+                    log.warning("%s (%s)", error, error.hint or "trying again")
+                    self._source.failed()
+                    self._stop.wait(pause * (0.5 + random.random()))  # noqa: S311 - jitter
+        finally:
+            self._chunk_reader.stop()
+            if heartbeat:
+                heartbeat.stop()
+            self._queue.close()
+
+    def _start_heartbeat(self) -> HeartbeatWriter | None:
+        if not self._config.source.heartbeat:
+            return None
+        writer = HeartbeatWriter(
+            self._config.name, self._config.source.heartbeat, self._heartbeats, self._source.connect_writer
+        )
+        writer.start()
+        return writer
+
+    def _run_session(self, rewind: Version | None) -> None:
+        queue_id = self._queue.connect()
+        with source_errors(self._source.settings):
+            session = self._session = self._opener.open(queue_id, rewind, self._furthest)
+        try:
+            self._boundary = self._durable = None
+            self._transaction = self._new_transaction("", session.pos, _now_us())
+            with source_errors(self._source.settings):
+                self._statements.dialect = load_dialect(session.control)
+                take_up_mappings(self._config, self._state, self._snapshots, session.control, self._sweep_definition)
+            self._loop()
+        finally:
+            self._lanes.clear()
+            session.close()
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        stream, queue = self._session.stream, self._queue
+        reader = BinlogReader(self._schema_for, skip_to=(self._session.file, self._session.pos))
+        while not self.stopping:
+            packets = stream.read(0)
+            for packet in packets:
+                self._feed(reader, packet)
+                if queue.backlog_bytes > MAX_BACKLOG:
+                    self._wait_for_queue()
+                if self.stopping:
+                    break
+            self._flush()
+            self._turn()
+            if not packets:
+                select.select([stream.fileno(), queue.fileno()], [], [], TICK)
+        self._drain()
+
+    def _feed(self, reader: BinlogReader, packet: bytes) -> None:
+        while True:
+            try:
+                for item in reader.feed(packet):
+                    self._handle(item, len(packet))
+                return
+            except SchemaMismatch as error:
+                # Read shape and rows anew; until then, the table's row events are passed over (tables.py).
+                if self._config.source.snapshot == "never":
+                    raise
+                log.warning("%s: reading it again", error)
+                self._tables.blind(error.db, error.table, self._transaction.version(0))
+                self._snapshots.request(error.db, error.table, "its shape was in doubt")
+
+    def _turn(self) -> None:
+        """Everything that is due besides reading."""
+        self._hear_queue(0)
+        self._snapshots.step()
+        now = time.monotonic()
+        if now - self._saved_at >= CHECKPOINT_INTERVAL:
+            self._save_checkpoint()
+        if now >= self._next_housekeeping:
+            self._next_housekeeping = now + HOUSEKEEPING_INTERVAL
+            self._housekeeping()
+
+    def idle(self, timeout: float) -> None:
+        """Let the queue work while the loop waits for something else."""
+        self._flush()
+        self._hear_queue(timeout)
+
+    def _hear_queue(self, timeout: float) -> None:
+        self._queue.poll(timeout)
+        self._progress.accepted(self._queue.accepted)
+        now = time.monotonic()
+        for lane, token in self._queue.answered():
+            age = self._heartbeats.age(token, now)
+            record(lane, self._heartbeats.answered(lane, token, now), age)
+
+    def _wait_for_queue(self) -> None:
+        while self._queue.backlog_bytes > MAX_BACKLOG // 2 and not self.stopping:
+            self.idle(TICK)
+
+    def _flush(self) -> None:
+        """Submit what is collected; the last transaction boundary is durable when that is."""
+        sequence = self._lanes.flush()
+        if self._boundary is None:
+            return
+        (file, pos), self._boundary = self._boundary, None
+        session = self._session
+        gtid_set = "" if session.executed is None else str(session.executed)
+
+        def note() -> None:
+            if session is self._session:  # a later session may have another queue, or another epoch
+                self._durable = (file, pos, gtid_set)
+
+        self._progress.when_accepted(sequence, note)
+
+    def _save_checkpoint(self) -> None:
+        self._saved_at = time.monotonic()
+        if self._durable is not None:
+            self._state.checkpoints.save(self._session.checkpoint(*self._durable))
+            self._durable = None
+            metrics.CHECKPOINT_TIME.set(time.time())
+
+    def _drain(self) -> None:
+        """At stop: what was read becomes durable, within reason; the rest is read again."""
+        deadline = time.monotonic() + STOP_SECONDS
+        self._flush()
+        while self._queue.backlog and time.monotonic() < deadline:
+            self._hear_queue(TICK)
+        self._hear_queue(0)
+        self._save_checkpoint()
+
+    def _housekeeping(self) -> None:
+        for request in self._state.requests.pending(SNAPSHOT):
+            for db, table in self._tables.names():
+                if request.db in ("", db) and request.table in ("", table):
+                    self._snapshots.request(db, table, str(request.payload.get("reason", "asked for")))
+            self._state.requests.done(request.id)
+        if rewinds := self._state.requests.pending(REWIND):
+            self._save_checkpoint()
+            raise _Rewind(min(parse(request.payload["version"]) for request in rewinds))
+        self._snapshots.poll_requests()
+        session = self._session
+        with source_errors(self._source.settings):
+            self._retention.observe(session.control, session.server, session.file, session.pos, self._transaction.ts_us)
+
+    # -- items of the binlog -------------------------------------------------------------------------------------------
+
+    def _handle(self, item: events.Item, size: int) -> None:
+        match item:
+            case events.Rows():
+                self._rows(item, size)
+            case events.Gtid():
+                ts_us = item.commit_ts_us or item.ts * 1_000_000
+                self._transaction = self._new_transaction(item.gtid or "", item.pos, ts_us)
+                self._furthest = Version(self._session.epoch, self._transaction.file_number, item.pos, 0)
+            case events.TransactionEnd():
+                self._end_transaction(item.file, item.pos)
+            case events.Statement():
+                if self._statements.perform(item, self._transaction.version(0)):
+                    self._shapes.clear()
+                if not item.in_transaction:
+                    self._end_transaction(item.file, item.pos)
+            case events.Rotate():
+                self._rotate(item)
+            case events.FormatDescription():
+                self._check_file(item.written)
+
+    def _rows(self, item: events.Rows, size: int) -> None:
+        schema = item.schema
+        known = self._shapes.get(id(schema))
+        shape = known[1] if known is not None and known[0] is schema else self._shape(schema)
+        if shape.db == OWN_SCHEMA:
+            self._own_rows((shape.db, shape.table), item)
+            return
+        lanes, count = self._lanes, self._lanes.count
+        weight = 3 * size // (len(item.rows) or 1)
+        number = 0
+        for one in row_events(self._transaction, shape, item.op, item.rows, _now_us()):
+            lanes.add(lane_of(shape.db, shape.table, list(one["key"].values()), count), one, weight)
+            number += 1
+        metrics.EVENTS_CAPTURED.labels(f"{shape.db}.{shape.table}", item.op).inc(number)
+
+    def _shape(self, schema: TableSchema) -> Shape:
+        own = schema.db == OWN_SCHEMA
+        key_columns = schema.primary_key if own else self._tables.key_columns(schema)
+        shape = Shape(schema.db, schema.table, key_columns, schema.types())
+        self._shapes[id(schema)] = (schema, shape)
+        return shape
+
+    def _own_rows(self, name: tuple[str, str], item: events.Rows) -> None:
+        for row in item.rows:
+            after = row[1] if isinstance(row, tuple) else row
+            if after["pipeline"] != self._config.name or item.op == "d":
+                continue
+            if name == WATERMARK:
+                self._snapshots.watermark(after["token"], self._transaction, self._transaction.version(0))
+            elif name == HEARTBEAT:
+                self._probe(after["token"])
+
+    def _probe(self, token: int) -> None:
+        """Send a heartbeat through every lane, behind everything captured so far."""
+        if not self._heartbeats.ours(token):
+            return
+        self._lanes.flush()
+        shape = Shape(*HEARTBEAT, ("pipeline",), {})
+        key = {"pipeline": self._config.name}
+        version = self._transaction.version(0)
+        probe = event(self._transaction, shape, UPDATE, key, None, key | {"token": token}, _now_us(), version)
+        workload = encode_job([probe])
+        for lane in range(self._lanes.count):
+            self._queue.probe(lane, workload, token)
+
+    def _new_transaction(self, gtid: str, pos: int, ts_us: int) -> Transaction:
+        session = self._session
+        return Transaction(
+            pipeline=self._config.name,
+            epoch=session.epoch,
+            server_id=session.server.server_id,
+            gtid=gtid,
+            file=session.file,
+            file_number=file_number(session.file),
+            pos=pos,
+            ts_us=ts_us,
+        )
+
+    def _end_transaction(self, file: str, pos: int) -> None:
+        session = self._session
+        if session.executed is not None and self._transaction.gtid:
+            session.executed.add(self._transaction.gtid)
+        session.file, session.pos = file, pos
+        self._boundary = (file, pos)
+        metrics.TRANSACTIONS.inc()
+        if self._snapshots.sweep_due:
+            self._snapshots.finish_sweeps()
+
+    def _rotate(self, item: events.Rotate) -> None:
+        session = self._session
+        if item.file != session.file:
+            session.file, session.file_created = item.file, 0
+        session.pos = item.pos
+
+    def _check_file(self, written: int) -> None:
+        """The same name, written at another time, is another file: a RESET, or a restored backup."""
+        session = self._session
+        if session.file_created and written and written != session.file_created:
+            known = self._state.checkpoints.load()
+            if known is not None:
+                self._state.checkpoints.save(session.foreign(known))
+            raise TransientError(
+                f"{session.file} is not the binlog file that was read before", hint="every table is read again"
+            )
+        session.file_created = written
+
+    def _schema_for(self, db: str, table: str) -> TableSchema | None:
+        if self._tables.wanted(db, table):
+            log.warning("rows of %s.%s, a mapped table that was never read: reading it", db, table)
+            self._tables.blind(db, table, self._transaction.version(0))
+            self._snapshots.request(db, table, "first rows of an unknown table")
+        return self._tables.get(db, table)
+
+    # -- what snapshots and statements need ----------------------------------------------------------------------------
+
+    def emit(self, one: Event, size: int) -> None:
+        """Put an event into its lane."""
+        source = one["source"]
+        lane = lane_of(source["db"], source["table"], list(one["key"].values()), self._lanes.count)
+        self._lanes.add(lane, one, size)
+
+    def when_durable(self, action: Callable[[], None]) -> None:
+        """Run `action` once everything emitted so far is durable in the queue."""
+        self._progress.when_accepted(self._lanes.flush(), action)
+
+    def sweep(self, db: str, table: str, version: str) -> None:
+        """Remove the table's keys older than `version`, behind a barrier."""
+        self._barrier(sweep_event(self._transaction, db, table, version, _now_us()))
+
+    def _sweep_definition(self, db: str, table: str, definition: str) -> None:
+        """Remove the keys of a mapping that is no longer configured."""
+        version = self._transaction.version(0)
+        self._barrier(sweep_event(self._transaction, db, table, version, _now_us(), [definition]))
+
+    def _barrier(self, one: Event) -> None:
+        """Wait until the lanes are empty, submit a sweep, wait until it is done (DESIGN P2)."""
+        self._wait_until_empty()
+        self._lanes.add(0, one, 0)
+        self._wait_until_empty()
+
+    def _wait_until_empty(self) -> None:
+        self._lanes.flush()
+        while self._queue.backlog or self._queue.pending():
+            if self.stopping:
+                raise _Stopped
+            self.idle(0.02)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,114 @@
+"""From decoded rows to change events (DESIGN section 3). Pure.
+
+An update that changes a row's key becomes two events, d of the old row and c of the new one: each belongs to the lane
+of its own key, and versions keep them in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from syncbridge.event import CREATE, DELETE, FORMAT, TRUNCATE, UPDATE, Event, Row
+from syncbridge.version import transaction_prefix
+
+
+@dataclass(slots=True, kw_only=True)
+class Transaction:
+    """The transaction being read: what its events have in common, and how many rows it had so far."""
+
+    pipeline: str
+    epoch: int
+    server_id: int
+    gtid: str
+    file: str
+    file_number: int
+    #: Position of its first event.
+    pos: int
+    #: When the source wrote it, microseconds.
+    ts_us: int
+    rows: int = 0
+    _prefix: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._prefix = transaction_prefix(self.epoch, self.file_number, self.pos)
+
+    def version(self, row: int) -> str:
+        return f"{self._prefix}{row:08x}"
+
+    def next_version(self) -> str:
+        row = self.rows
+        self.rows = row + 1
+        return f"{self._prefix}{row:08x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the events of one table have in common."""
+
+    db: str
+    table: str
+    key_columns: tuple[str, ...]
+    types: dict[str, str]
+
+    def key_of(self, row: Row) -> dict[str, Any]:
+        return {name: row[name] for name in self.key_columns}
+
+
+def event(
+    transaction: Transaction, shape: Shape, op: str, key: Row, before: Row | None, after: Row | None, now_us: int,
+    version: str,
+) -> Event:  # fmt: skip
+    """One event; its fields are described in syncbridge.event."""
+    return {
+        "op": op,
+        "ts_us": now_us,
+        "source": {
+            "name": transaction.pipeline,
+            "db": shape.db,
+            "table": shape.table,
+            "ts_us": transaction.ts_us,
+            "server_id": transaction.server_id,
+            "gtid": transaction.gtid,
+            "file": transaction.file,
+            "pos": transaction.pos,
+            "row": int(version[32:], 16),
+        },
+        "key": key,
+        "before": before,
+        "after": after,
+        "types": shape.types,
+        "version": version,
+        "id": version,
+        "format": FORMAT,
+    }
+
+
+def row_events(transaction: Transaction, shape: Shape, op: str, rows: Iterable[Any], now_us: int) -> Iterator[Event]:
+    """The events of one ROWS event. `rows`: dicts for c and d, (before, after) pairs for u."""
+    if op == CREATE:
+        for row in rows:
+            yield event(transaction, shape, CREATE, shape.key_of(row), None, row, now_us, transaction.next_version())
+        return
+    if op == DELETE:
+        for row in rows:
+            yield event(transaction, shape, DELETE, shape.key_of(row), row, None, now_us, transaction.next_version())
+        return
+    for before, after in rows:
+        key, old_key = shape.key_of(after), shape.key_of(before)
+        if key == old_key:
+            yield event(transaction, shape, UPDATE, key, before, after, now_us, transaction.next_version())
+        else:
+            yield event(transaction, shape, DELETE, old_key, before, None, now_us, transaction.next_version())
+            yield event(transaction, shape, CREATE, key, None, after, now_us, transaction.next_version())
+
+
+def sweep_event(
+    transaction: Transaction, db: str, table: str, version: str, now_us: int, mappings: Iterable[str] = ()
+) -> Event:
+    """Everything of the table older than `version` is gone. `mappings`: definitions no longer configured, swept too."""
+    swept = event(transaction, Shape(db, table, (), {}), TRUNCATE, {}, None, None, now_us, version)
+    if gone := list(mappings):
+        swept["mappings"] = gone
+    return swept

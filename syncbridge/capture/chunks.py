@@ -1,0 +1,234 @@
+"""Reading rows of the source as data: one chunk of a table, behind a committed watermark (DESIGN P3).
+
+A chunk is read in a fresh read view after the watermark's commit, so it contains everything up to the watermark;
+what it contains of later changes arrives again in the binlog under higher versions. Runs in a thread of its own,
+with its own connections; knows nothing of versions, lanes or the queue.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from pymysql.cursors import SSCursor
+
+from syncbridge.capture.connection import source_errors
+from syncbridge.capture.schema import TableSchema, load_tables
+from syncbridge.capture.select import row_values, select_list
+from syncbridge.capture.sql import quote, statements
+from syncbridge.errors import SyncbridgeError
+from syncbridge.event import Row
+
+log = logging.getLogger(__name__)
+
+#: A chunk ends at this many rows or about this many bytes, whichever comes first.
+MAX_ROWS = 2000
+MAX_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkOrder:
+    """What to read: the rows after `after_key` in key order, or exactly those with `keys`."""
+
+    db: str
+    table: str
+    key_columns: Callable[[TableSchema], tuple[str, ...]]
+    after_key: list[Any] | None = None
+    keys: list[list[Any]] | None = None
+    #: Whatever the caller needs to recognise the chunk.
+    purpose: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """What was read. `schema` None: the table does not exist (any more)."""
+
+    order: ChunkOrder
+    token: int
+    schema: TableSchema | None
+    types: dict[str, str] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    #: The table has no rows behind these.
+    last: bool = True
+    #: About how many bytes the rows weigh.
+    weight: int = 0
+    estimate: int = 0
+
+
+class ChunkReader(threading.Thread):
+    """Takes ChunkOrders, gives Chunks, one at a time; retries by itself while the source is away."""
+
+    def __init__(self, pipeline: str, connect: Callable[..., Any], connect_writer: Callable[[], Any]) -> None:
+        super().__init__(name="chunks", daemon=True)
+        self._pipeline = pipeline
+        self._connect = connect
+        self._connect_writer = connect_writer
+        self._orders: queue.Queue[ChunkOrder | None] = queue.Queue()
+        #: Finished chunks, for the capture loop to collect.
+        self.chunks: queue.SimpleQueue[Chunk] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._resetting = threading.Event()
+        self._session = random.getrandbits(31) << 32
+        self._token = self._session
+        self._reader: Any = None  # raw values, for rows
+        self._catalog: Any = None  # the same server, for information_schema
+        self._writer: Any = None
+
+    def read(self, order: ChunkOrder) -> None:
+        """Ask for a chunk."""
+        self._orders.put(order)
+
+    def wrote(self, token: int) -> bool:
+        """Whether a watermark is of this process: a chunk with its token, or a later one, will come."""
+        return self._session < token <= self._token
+
+    def reset(self) -> None:
+        """Open new connections for the next order: the source may be another server now."""
+        self._resetting.set()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._orders.put(None)
+
+    def run(self) -> None:
+        while (order := self._orders.get()) is not None and not self._stopping.is_set():
+            pause = 0.5
+            while not self._stopping.is_set():
+                if self._resetting.is_set():
+                    self._resetting.clear()
+                    self._disconnect()
+                try:
+                    chunk = self._read(order)
+                except SyncbridgeError as error:
+                    log.warning("cannot read %s.%s: %s (trying again)", order.db, order.table, error)
+                    self._disconnect()
+                    self._stopping.wait(pause * (0.5 + random.random()))  # noqa: S311 - jitter
+                    pause = min(2 * pause, 30.0)
+                    continue
+                if chunk is not None:
+                    self.chunks.put(chunk)
+                    break
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        for connection in (self._reader, self._catalog, self._writer):
+            if connection is not None:
+                connection._force_close()
+        self._reader = self._catalog = self._writer = None
+
+    def _read(self, order: ChunkOrder) -> Chunk | None:
+        """One chunk, or None when the table changed its shape meanwhile and it must be read again."""
+        self._reader = self._reader or self._connect(raw=True)
+        self._catalog = self._catalog or self._connect()
+        self._writer = self._writer or self._connect_writer()
+        name = (order.db, order.table)
+        with source_errors():
+            schema = load_tables(self._catalog, [name]).get(name)
+            token = self._write_watermark()
+            rows: list[Row] = []
+            weight, last, estimate = 0, True, 0
+            if schema is not None:
+                rows, weight, last = self._select(schema, order)
+                estimate = self._estimate(schema) if order.keys is None and order.after_key is None else 0
+            if load_tables(self._catalog, [name]).get(name) != schema:
+                return None
+        types = schema.types() if schema else {}
+        return Chunk(
+            order=order, token=token, schema=schema, types=types, rows=rows, last=last, weight=weight, estimate=estimate
+        )
+
+    def _write_watermark(self) -> int:
+        """Commit a watermark, and wait until the server that is read shows it: it may be a replica."""
+        self._token += 1
+        sql = statements("heartbeat")
+        with self._writer.cursor() as cursor:
+            cursor.execute(sql["write-watermark"], (self._pipeline, self._token, time.time_ns() // 1000))
+        while not self._stopping.is_set():
+            with self._catalog.cursor() as cursor:
+                if cursor.execute(sql["see-watermark"], (self._pipeline, self._token)):
+                    break
+            self._stopping.wait(0.02)
+        return self._token
+
+    def _select(self, schema: TableSchema, order: ChunkOrder) -> tuple[list[Row], int, bool]:
+        """(rows, their bytes, whether the table has none behind them)."""
+        key = order.key_columns(schema)
+        if order.keys is not None:
+            condition, arguments = _among(schema, key, order.keys)
+        else:
+            condition, arguments = _after(schema, key, order.after_key)
+        where = f" WHERE {condition}" if condition else ""
+        ordering = ", ".join(_orderable(schema, name) for name in key)
+        sql = (  # names quoted, values as arguments
+            f"SELECT {select_list(schema)} FROM {quote(schema.db)}.{quote(schema.table)}"
+            f"{where} ORDER BY {ordering} LIMIT {MAX_ROWS}"  # noqa: S608
+        )
+        decode = row_values(schema)
+        rows: list[Row] = []
+        weight = 0
+        with self._reader.cursor(SSCursor) as cursor:
+            cursor.execute(sql, arguments or None)
+            while (raw := cursor.fetchone()) is not None:
+                rows.append(decode(raw))
+                weight += sum(len(value) for value in raw if value is not None)
+                if weight > MAX_BYTES and order.keys is None:
+                    # Wide rows: what is left of the result would have to be read to keep the connection.
+                    self._reader._force_close()
+                    self._reader = None
+                    cursor.connection = None
+                    return rows, weight, False
+        return rows, weight, len(rows) < MAX_ROWS
+
+    def _estimate(self, schema: TableSchema) -> int:
+        with self._catalog.cursor() as cursor:
+            cursor.execute(
+                "SELECT table_rows FROM information_schema.tables WHERE table_schema = %s AND table_name = %s",
+                (schema.db, schema.table),
+            )
+            row = cursor.fetchone()
+        return int(row[0] or 0) if row else 0
+
+
+def _after(schema: TableSchema, key: Sequence[str], values: list[Any] | None) -> tuple[str, list[Any]]:
+    """`(a > 1) OR (a = 1 AND b > 2)`: unlike the row form (a, b) > (1, 2) both servers use the index for it."""
+    if values is None:
+        return "", []
+    parts: list[str] = []
+    arguments: list[Any] = []
+    for index, name in enumerate(key):
+        equal = [f"{_orderable(schema, earlier)} = %s" for earlier in key[:index]]
+        parts.append("(" + " AND ".join([*equal, f"{_orderable(schema, name)} > %s"]) + ")")
+        arguments += [_argument(schema, key[i], values[i]) for i in range(index + 1)]
+    return " OR ".join(parts), arguments
+
+
+def _among(schema: TableSchema, key: Sequence[str], rows: list[list[Any]]) -> tuple[str, list[Any]]:
+    one = "(" + " AND ".join(f"{quote(name)} = %s" for name in key) + ")"
+    arguments = [_argument(schema, name, value) for row in rows for name, value in zip(key, row, strict=True)]
+    return " OR ".join([one] * len(rows)), arguments
+
+
+def _orderable(schema: TableSchema, name: str) -> str:
+    """ENUM and SET sort by their number but compare with text as text: order them as text."""
+    column = next(column for column in schema.columns if column.name == name)
+    return f"CAST({quote(name)} AS CHAR)" if column.data_type in ("enum", "set") else quote(name)
+
+
+def _argument(schema: TableSchema, name: str, value: Any) -> Any:
+    """A row value of an event (syncbridge.event) as an argument of a comparison with its column."""
+    kind = schema.types().get(name, "")
+    if kind == "binary":
+        return base64.b64decode(value)
+    if kind in ("zerofill", "year"):
+        return int(value)
+    if kind == "decimal":
+        return Decimal(value)
+    return value

@@ -1,0 +1,214 @@
+"""Opening a session: who the source is, where to start (start.py decides), and what must be read again.
+
+A session lives as long as one dump. Everything it needs to be right after a crash is written to the state before
+the first event is read.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Any
+
+from syncbridge.capture.connection import (
+    MARIADB,
+    Position,
+    Server,
+    binary_logs,
+    current_position,
+    fetch_one,
+    identify,
+    start_dump,
+)
+from syncbridge.capture.gtid import GtidSet, MariaGtidPosition
+from syncbridge.capture.heartbeat import create_tables
+from syncbridge.capture.snapshot import Snapshots
+from syncbridge.capture.source import Source
+from syncbridge.capture.start import Facts, Start, decide, decide_rewind, file_number
+from syncbridge.capture.stream import BinlogStream
+from syncbridge.capture.tables import OWN_SCHEMA, Tables, load
+from syncbridge.config import Config
+from syncbridge.errors import PositionLost
+from syncbridge.seams import Mirror
+from syncbridge.state import Checkpoint, State
+from syncbridge.state.requests import REWIND, SNAPSHOT
+from syncbridge.version import Version, parse
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Session:
+    """One dump and where it is."""
+
+    server: Server
+    #: Names the server in checkpoints.
+    identity: str
+    #: A plain connection for questions on the way.
+    control: Any
+    stream: BinlogStream
+    epoch: int
+    queue_id: str
+    #: Everything up to here has been read; `file_created` tells a file from a later one of the same name.
+    file: str
+    pos: int
+    file_created: int
+    #: GTIDs executed up to here; None where unknown.
+    executed: GtidSet | MariaGtidPosition | None
+
+    def checkpoint(self, file: str, pos: int, gtid_set: str) -> Checkpoint:
+        return Checkpoint(
+            epoch=self.epoch,
+            server=self.identity,
+            file=file,
+            pos=pos,
+            file_created=self.file_created if file == self.file else 0,
+            gtid_set=gtid_set,
+            queue_id=self.queue_id,
+        )
+
+    def foreign(self, checkpoint: Checkpoint) -> Checkpoint:
+        """The same checkpoint as if of another server without GTIDs: its positions must not be trusted again."""
+        return replace(checkpoint, server=f"not {self.identity}", gtid_set="")
+
+    def close(self) -> None:
+        self.stream.close()
+        self.control.close()
+
+
+class Opener:
+    """Opens sessions for one pipeline."""
+
+    def __init__(
+        self, config: Config, state: State, source: Source, mirror: Mirror, tables: Tables, snapshots: Snapshots
+    ) -> None:
+        self._config = config
+        self._state = state
+        self._source = source
+        self._mirror = mirror
+        self._tables = tables
+        self._snapshots = snapshots
+
+    def open(self, queue_id: str, rewind: Version | None, furthest: Version | None) -> Session:
+        """Decide where to start and start the dump. Raises PositionLost where a re-snapshot is needed, not allowed."""
+        control = self._source.connect()
+        try:
+            return self._open(control, queue_id, rewind, furthest)
+        except BaseException:
+            control.close()
+            raise
+
+    def _open(self, control: Any, queue_id: str, rewind: Version | None, furthest: Version | None) -> Session:
+        server = identify(control)
+        identity = server.identity or _describe(control)
+        self._create_own_tables()
+        facts = self._facts(control, server, identity, queue_id, furthest)
+        start = decide(facts)
+        if rewind is not None and not start.snapshot:
+            start = decide_rewind(facts, rewind)
+        self._refuse_forbidden_snapshot(start)
+        self._mirror.raise_epoch(start.epoch)
+        position = self._start_afresh(control, server, start) if start.snapshot else self._go_on(start, facts)
+        dump = self._source.connect()
+        dump._read_timeout = None
+        start_dump(dump, server, position, self._config.server_id, by_gtid=start.by_gtid)
+        executed: GtidSet | MariaGtidPosition | None = None
+        if position.gtid_set:
+            executed = MariaGtidPosition(position.gtid_set) if facts.mariadb else GtidSet(position.gtid_set)
+        checkpoint = facts.checkpoint
+        same_file = checkpoint and not start.snapshot and not start.by_gtid and checkpoint.file == position.file
+        session = Session(
+            server=server,
+            identity=identity,
+            control=control,
+            stream=BinlogStream(dump),
+            epoch=start.epoch,
+            queue_id=queue_id,
+            file=position.file,
+            pos=position.pos,
+            file_created=checkpoint.file_created if checkpoint and same_file else 0,
+            executed=executed,
+        )
+        if start.snapshot or start.rewind:
+            self._state.checkpoints.save(session.checkpoint(position.file, position.pos, position.gtid_set))
+        self._state.requests.done(*(request.id for request in self._state.requests.pending(REWIND)))
+        log.info("reading the binlog of %s from %s:%d, epoch %d", server.version_text, position.file, position.pos,
+                 start.epoch)  # fmt: skip
+        return session
+
+    def _facts(self, control: Any, server: Server, identity: str, queue_id: str, furthest: Version | None) -> Facts:
+        purged = None
+        if server.flavor != MARIADB and server.gtid:
+            purged = fetch_one(control, "SELECT @@global.gtid_purged")
+        return Facts(
+            checkpoint=self._state.checkpoints.load(),
+            server=identity,
+            mariadb=server.flavor == MARIADB,
+            end=current_position(control, server),
+            logs=tuple(binary_logs(control)),
+            purged=str(purged[0]) if purged else "",
+            queue_id=queue_id,
+            mirror_epoch=self._mirror.epoch(),
+            marks=tuple(parse(mark) for mark in self._mirror.marks().values()),
+            lanes=self._config.queue.lanes,
+            furthest=furthest,
+        )
+
+    def _refuse_forbidden_snapshot(self, start: Start) -> None:
+        if not start.snapshot or start.initial or self._config.source.snapshot != "never":
+            return
+        if any(not request.table for request in self._state.requests.pending(SNAPSHOT)):
+            return  # somebody ran the command below
+        raise PositionLost(
+            f"cannot go on from the checkpoint: {start.snapshot}", hint="read every table again: syncbridge snapshot"
+        )
+
+    def _go_on(self, start: Start, facts: Facts) -> Position:
+        """Take up the schema history at the start; after a rewind, what was learnt behind it is forgotten."""
+        checkpoint = facts.checkpoint
+        assert checkpoint is not None
+        position = start.position
+        if start.by_gtid:  # the history speaks in the old server's positions
+            known = Version(checkpoint.epoch, file_number(checkpoint.file), checkpoint.pos, 0)
+        else:
+            known = Version(start.epoch, file_number(position.file), position.pos, 0)
+        if start.rewind:
+            log.warning("capturing again from %s:%d: %s", position.file, position.pos, start.rewind)
+            self._state.schemas.forget_after(str(known))
+            self._snapshots.rewound(str(known))
+        self._tables.restore(str(known))
+        if start.epoch != checkpoint.epoch:
+            self._snapshots.restart_unfinished()
+        return position
+
+    def _start_afresh(self, control: Any, server: Server, start: Start) -> Position:
+        """Schemas as of the end of the binlog: read before and after the position, they must be the same."""
+        while True:
+            schemas = load(control, self._config)
+            position = current_position(control, server)
+            if load(control, self._config) == schemas:
+                break
+        version = str(Version(start.epoch, file_number(position.file), position.pos, 0))
+        names = [name for name in schemas if name[0] != OWN_SCHEMA]
+        for name in names:
+            self._tables.key_columns(schemas[name])  # refuses a table without a key before anything starts
+        for schema in schemas.values():
+            self._tables.put(schema, version)
+        if not start.initial:
+            log.warning("reading every table again: %s", start.snapshot)
+        if not start.initial or self._config.source.snapshot == "initial":
+            self._snapshots.restart_all(names, start.snapshot)
+        return position
+
+    def _create_own_tables(self) -> None:
+        writer = self._source.connect_writer()
+        try:
+            create_tables(writer)
+        finally:
+            writer.close()
+
+
+def _describe(control: Any) -> str:
+    """Names a MariaDB that is too old to have a server_uid."""
+    row = fetch_one(control, "SELECT CONCAT_WS(':', @@hostname, @@port, @@server_id, @@datadir)")
+    return str(row[0]) if row else ""

@@ -1,0 +1,350 @@
+"""Snapshots and re-reads: which table is being read, and chunks turned into events at their watermark (DESIGN P3).
+
+Lives in capture's loop; the reading itself happens in ChunkReader's thread. A chunk becomes events once capture has
+met its watermark in the binlog: its rows then carry the watermark's version, so later changes win and older ones lose.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import orjson
+
+from syncbridge import metrics
+from syncbridge.capture.changes import Shape, Transaction, event
+from syncbridge.capture.chunks import Chunk, ChunkOrder, ChunkReader
+from syncbridge.capture.tables import Name, Tables
+from syncbridge.event import DELETE, READ, UPDATE, Event
+from syncbridge.state import Request, SnapshotRow, State
+from syncbridge.state.requests import REREAD
+from syncbridge.state.snapshots import DONE, RUNNING, SWEEPING, WAITING
+
+log = logging.getLogger(__name__)
+
+#: Chunks read but not yet emitted: bounds memory while capture is still on its way to their watermarks.
+READ_AHEAD = 2
+#: Rows read again in one go.
+REREAD_BATCH = 200
+
+
+class Emitter(Protocol):
+    """What snapshots need of capture."""
+
+    def emit(self, event: Event, size: int) -> None:
+        """Put the event into its lane."""
+
+    def when_durable(self, action: Callable[[], None]) -> None:
+        """Flush the lanes; run the action once everything emitted so far is durable in the queue."""
+
+    def sweep(self, db: str, table: str, version: str) -> None:
+        """Barrier: wait until the lanes are empty, remove the table's keys older than `version`, wait again."""
+
+    def idle(self, timeout: float) -> None:
+        """Let the queue breathe for at most `timeout` seconds."""
+
+    @property
+    def stopping(self) -> bool: ...
+
+
+@dataclass(slots=True)
+class _Watermark:
+    """A watermark met in the binlog."""
+
+    transaction: Transaction
+    version: str
+
+
+class Snapshots:
+    """All snapshots and re-reads of one pipeline."""
+
+    def __init__(self, pipeline: str, state: State, tables: Tables, reader: ChunkReader, emitter: Emitter) -> None:
+        self._pipeline = pipeline
+        self._state = state
+        self._tables = tables
+        self._reader = reader
+        self._emitter = emitter
+        self._active: SnapshotRow | None = None
+        self._generation = 0  # chunks ordered for an earlier generation are dropped
+        self._ordered = 0
+        self._collected = 0  # token of the newest chunk; tokens of one process ascend
+        self._chunks: dict[int, Chunk] = {}
+        self._watermarks: dict[int, _Watermark] = {}
+        self._rereading: set[int] = set()
+        self._emptied: dict[Name, str] = {}  # chunks from before this version hold rows that are gone
+        self._sweep_now: SnapshotRow | None = None
+
+    # -- what to read ------------------------------------------------------------------------------------------------
+
+    def request(self, db: str, table: str, reason: str) -> None:
+        """(Re)load a table. Durable when this returns; one that is under way starts again."""
+        now = time.time()
+        log.info("snapshot of %s.%s requested: %s", db, table, reason)
+        self._state.snapshots.save(SnapshotRow(db=db, table=table, status=WAITING, reason=reason, started_at=now))
+        if self._active is not None and (self._active.db, self._active.table) == (db, table):
+            self._abandon()
+        if self._sweep_now is not None and (self._sweep_now.db, self._sweep_now.table) == (db, table):
+            self._sweep_now = None
+
+    def forget(self, db: str, table: str) -> None:
+        """The table is gone; so is its snapshot."""
+        row = self._state.snapshots.load(db, table)
+        if row is not None and row.status != DONE:
+            self._state.snapshots.save(replace(row, status=DONE, finished_at=time.time()))
+        if self._active is not None and (self._active.db, self._active.table) == (db, table):
+            self._abandon()
+
+    def emptied(self, db: str, table: str, version: str) -> None:
+        """TRUNCATE, DROP: rows read before it must not come back behind its sweep."""
+        self._emptied[(db, table)] = version
+        if self._tables.get(db, table) is None:
+            self.forget(db, table)
+        elif self._active is not None and (self._active.db, self._active.table) == (db, table):
+            self.request(db, table, "emptied while it was read")
+
+    def restart_unfinished(self) -> None:
+        """Another server: watermarks written to the old one will never be met."""
+        self._reader.reset()
+        self._chunks.clear()
+        self._watermarks.clear()
+        self._rereading.clear()
+        for row in self._state.snapshots.all():
+            if row.status != DONE:
+                self.request(row.db, row.table, row.reason)
+
+    def restart_all(self, names: list[Name], reason: str) -> None:
+        """Positions are no longer comparable: every table is read again from its first row."""
+        self._abandon()
+        self._sweep_now = None
+        self._reader.reset()
+        self._chunks.clear()
+        self._watermarks.clear()
+        self._rereading.clear()
+        for db, table in names:
+            self.request(db, table, reason)
+
+    def rewound(self, version: str) -> None:
+        """Capture goes back to `version`: chunks emitted behind it may be lost, so their tables start again."""
+        for row in self._state.snapshots.all():
+            if row.last_version >= version:
+                self.request(row.db, row.table, "read again after Redis or the queue lost data")
+
+    def reread(self, requests: list[Request]) -> None:
+        """Read single rows again, as asked by workers and commands."""
+        groups: dict[Name, list[Request]] = {}
+        for request in requests:
+            if request.id in self._rereading:
+                continue
+            if not self._tables.mapped(request.db, request.table):
+                self._state.requests.done(request.id)
+                continue
+            groups.setdefault((request.db, request.table), []).append(request)
+        for (db, table), group in groups.items():
+            for start in range(0, len(group), REREAD_BATCH):
+                batch = group[start : start + REREAD_BATCH]
+                self._rereading.update(request.id for request in batch)
+                keys = [list(request.payload["key"].values()) for request in batch]
+                self._reader.read(
+                    ChunkOrder(db=db, table=table, key_columns=self._tables.key_columns, keys=keys, purpose=batch)
+                )
+
+    def poll_requests(self) -> None:
+        """Collect the re-reads asked for in the state."""
+        if len(self._rereading) < 5 * REREAD_BATCH:
+            self.reread(self._state.requests.pending(REREAD))
+
+    @property
+    def sweep_due(self) -> bool:
+        """A table is read and durable: finish_sweeps() has work."""
+        return self._sweep_now is not None
+
+    # -- in capture's loop -------------------------------------------------------------------------------------------
+
+    def watermark(self, token: int, transaction: Transaction, version: str) -> None:
+        """Capture met this watermark in the binlog."""
+        self._watermarks[token] = _Watermark(transaction, version)
+        while len(self._watermarks) > 1000:  # watermarks of other processes, or of chunks read again
+            del self._watermarks[next(iter(self._watermarks))]
+        active = self._active
+        if active is not None and self._tables.is_blind(active.db, active.table):
+            # Row events behind this watermark need the schema that its chunk brings.
+            while self._reader.wrote(token) and self._collected < token and not self._emitter.stopping:
+                self._collect()
+                self._emitter.idle(0.01)
+        self.step()
+
+    def step(self) -> None:
+        """Do what can be done now; called at every turn of the loop, never while a row event is being handled."""
+        self._collect()
+        for token in [token for token in self._chunks if token in self._watermarks]:
+            chunk = self._chunks.pop(token)
+            self._emit(chunk, self._watermarks.pop(token))
+        if self._active is None and self._sweep_now is None:
+            self._next_table()
+        self._order_more()
+
+    def finish_sweeps(self) -> None:
+        """Sweep a table that is read; called between transactions only, for it waits until the lanes are empty."""
+        row = self._sweep_now
+        if row is None:
+            return
+        self._emitter.sweep(row.db, row.table, row.first_version)
+        self._sweep_now = None
+        done = replace(row, status=DONE, finished_at=time.time())
+        self._state.snapshots.save(done)
+        metrics.SNAPSHOT_RUNNING.labels(f"{row.db}.{row.table}").set(0)
+        log.info("snapshot of %s.%s done: %d rows", row.db, row.table, row.rows_done)
+
+    def _collect(self) -> None:
+        while True:
+            try:
+                chunk = self._reader.chunks.get_nowait()
+            except queue.Empty:
+                return
+            self._collected = chunk.token
+            if isinstance(chunk.order.purpose, int):
+                if chunk.order.purpose != self._generation:
+                    continue
+                self._ordered -= 1
+                self._read_on(chunk)
+            self._chunks[chunk.token] = chunk
+
+    def _next_table(self) -> None:
+        rows = [row for row in self._state.snapshots.all() if row.status != DONE]
+        rows = [row for row in rows if self._tables.mapped(row.db, row.table)]
+        if not rows:
+            return
+        row = rows[0]
+        if row.status == SWEEPING:
+            self._sweep_now = row
+            return
+        self._active = row
+        metrics.SNAPSHOT_RUNNING.labels(f"{row.db}.{row.table}").set(1)
+        log.info("snapshot of %s.%s: %s", row.db, row.table, "resumed" if row.last_key else f"started ({row.reason})")
+        self._next_after: list[Any] | None = orjson.loads(row.last_key) if row.last_key else None
+        self._exhausted = False
+
+    def _order_more(self) -> None:
+        active = self._active
+        if active is None or self._ordered or self._exhausted or len(self._chunks) >= READ_AHEAD:
+            return
+        self._ordered = 1
+        self._reader.read(
+            ChunkOrder(
+                db=active.db,
+                table=active.table,
+                key_columns=self._tables.key_columns,
+                after_key=self._next_after,
+                purpose=self._generation,
+            )
+        )
+
+    def _read_on(self, chunk: Chunk) -> None:
+        self._exhausted = chunk.last
+        if chunk.rows and chunk.schema is not None:
+            columns = self._tables.key_columns(chunk.schema)
+            self._next_after = [chunk.rows[-1][name] for name in columns]
+
+    def _abandon(self) -> None:
+        """Drop the snapshot under way, its row in the state not touched."""
+        self._generation += 1
+        self._ordered = 0
+        self._active = None
+        self._chunks = {t: c for t, c in self._chunks.items() if not isinstance(c.order.purpose, int)}
+
+    # -- chunks to events --------------------------------------------------------------------------------------------
+
+    def _emit(self, chunk: Chunk, watermark: _Watermark) -> None:
+        if isinstance(chunk.order.purpose, int):
+            self._emit_chunk(chunk, watermark)
+        elif watermark.version < self._emptied.get((chunk.order.db, chunk.order.table), ""):
+            self._reader.read(chunk.order)
+        else:
+            self._emit_reread(chunk, watermark)
+
+    def _emit_chunk(self, chunk: Chunk, watermark: _Watermark) -> None:
+        active = self._active
+        assert active is not None
+        db, table = active.db, active.table
+        if chunk.schema is not None and self._tables.is_blind(db, table):
+            self._tables.put(chunk.schema, watermark.version)
+        first = active.first_version or watermark.version
+        last_key = active.last_key
+        if chunk.schema is not None and chunk.rows:
+            shape = Shape(db, table, self._tables.key_columns(chunk.schema), chunk.types)
+            size = chunk.weight // len(chunk.rows) + 100
+            now = time.time_ns() // 1000
+            for row in chunk.rows:
+                self._emitter.emit(
+                    event(watermark.transaction, shape, READ, shape.key_of(row), None, row, now, watermark.version),
+                    size,
+                )
+            last_key = orjson.dumps(list(shape.key_of(chunk.rows[-1]).values())).decode()
+        metrics.EVENTS_CAPTURED.labels(f"{db}.{table}", READ).inc(len(chunk.rows))
+        active = replace(
+            active,
+            status=SWEEPING if chunk.last else RUNNING,
+            first_version=first,
+            last_version=watermark.version,
+            last_key=last_key,
+            rows_done=active.rows_done + len(chunk.rows),
+            rows_estimate=chunk.estimate or active.rows_estimate,
+        )
+        self._active = active
+        generation = self._generation
+        self._emitter.when_durable(lambda: self._durable(active, generation))
+
+    def _durable(self, row: SnapshotRow, generation: int) -> None:
+        """The chunk is in the queue: a restart goes on behind it."""
+        if generation != self._generation:
+            return
+        self._state.snapshots.save(row)
+        name = f"{row.db}.{row.table}"
+        metrics.SNAPSHOT_ROWS.labels(name).set(row.rows_done)
+        metrics.SNAPSHOT_ESTIMATE.labels(name).set(max(row.rows_estimate, row.rows_done))
+        if row.status == SWEEPING:
+            self._active = None
+            self._sweep_now = row
+
+    def _emit_reread(self, chunk: Chunk, watermark: _Watermark) -> None:
+        requests: list[Request] = chunk.order.purpose
+        db, table = chunk.order.db, chunk.order.table
+        found: dict[bytes, dict[str, Any]] = {}
+        columns: tuple[str, ...] = ()
+        if chunk.schema is not None:
+            columns = self._tables.key_columns(chunk.schema)
+            found = {orjson.dumps([row[name] for name in columns]): row for row in chunk.rows}
+        shape = Shape(db, table, columns, chunk.types)
+        now = time.time_ns() // 1000
+        size = chunk.weight // (len(chunk.rows) or 1) + 100
+        for request in requests:
+            key = request.payload["key"]
+            row = found.get(orjson.dumps(list(key.values())))
+            images = request.payload.get("rows") or []
+            for op, before, after in reread_events(key, row, images):
+                one = event(watermark.transaction, shape, op, key, before, after, now, watermark.version)
+                if op == DELETE:
+                    one["types"] = request.payload.get("types") or chunk.types
+                self._emitter.emit(one, size)
+        ids = [request.id for request in requests]
+        self._emitter.when_durable(lambda: self._reread_done(ids))
+
+    def _reread_done(self, ids: list[int]) -> None:
+        self._state.requests.done(*ids)
+        self._rereading.difference_update(ids)
+
+
+def reread_events(
+    key: dict[str, Any], row: dict[str, Any] | None, images: list[dict[str, Any]]
+) -> list[tuple[str, dict[str, Any] | None, dict[str, Any] | None]]:
+    """(op, before, after) for one row read again. Pure.
+
+    `images`: what the row looked like in the event that was too old to apply; keys that only they yield must go.
+    """
+    if row is not None:
+        return [(READ, None, row), *((UPDATE, image, row) for image in images)]
+    return [(DELETE, image, None) for image in images] or [(DELETE, key, None)]

@@ -1,0 +1,118 @@
+"""The mapped tables and what each looks like at the position being read (schema history, DESIGN section 5).
+
+A table is *blind* while its shape is in doubt: its row events are passed over, because a snapshot is on its way that
+reads shape and rows anew, and everything before that snapshot's first watermark is contained in it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from syncbridge.capture.schema import TableSchema, load_tables
+from syncbridge.config import Config
+from syncbridge.errors import ConfigError
+from syncbridge.state import State
+
+#: Our own schema on the source, see sql/heartbeat.sql.
+OWN_SCHEMA = "syncbridge"
+HEARTBEAT, WATERMARK = (OWN_SCHEMA, "heartbeat"), (OWN_SCHEMA, "watermark")
+
+Name = tuple[str, str]
+
+
+class Tables:
+    """Schemas by (db, table), as of the position being read."""
+
+    def __init__(self, config: Config, state: State) -> None:
+        self._config = config
+        self._state = state
+        self._schemas: dict[Name, TableSchema] = {}
+        self._blind: set[Name] = set()
+        self._mapped: dict[Name, bool] = {}
+
+    def mapped(self, db: str, table: str) -> bool:
+        """Whether any mapping covers the table."""
+        name = (db, table)
+        if name not in self._mapped:
+            self._mapped[name] = bool(self._config.mappings_of(db, table)) and db != OWN_SCHEMA
+        return self._mapped[name]
+
+    def get(self, db: str, table: str) -> TableSchema | None:
+        """The schema to decode row events with; None: pass them over."""
+        return self._schemas.get((db, table))
+
+    def wanted(self, db: str, table: str) -> bool:
+        """Whether rows of this table matter to us although we hold no schema of it: it was never read."""
+        name = (db, table)
+        return name not in self._schemas and name not in self._blind and self.mapped(db, table)
+
+    def is_blind(self, db: str, table: str) -> bool:
+        return (db, table) in self._blind
+
+    def names(self) -> list[Name]:
+        """Mapped tables that exist at this position, our own left out."""
+        return sorted(name for name in {*self._schemas, *self._blind} if name[0] != OWN_SCHEMA)
+
+    def restore(self, version: str) -> None:
+        """Take up the schema history as of `version`."""
+        stored = self._state.schemas.at(version)
+        self._schemas = {name: TableSchema.from_json(definition) for name, definition in stored.items()}
+        self._blind = {name for name in self._blind if name not in self._schemas}
+
+    def put(self, schema: TableSchema, version: str) -> None:
+        """The table looks like this from `version` on; durable before the checkpoint can pass it."""
+        name = (schema.db, schema.table)
+        self._blind.discard(name)
+        if self._schemas.get(name) != schema:
+            self._schemas[name] = schema
+            self._state.schemas.put(schema.db, schema.table, version, schema.to_json())
+
+    def remove(self, db: str, table: str, version: str) -> None:
+        """The table is gone from `version` on."""
+        self._blind.discard((db, table))
+        if self._schemas.pop((db, table), None) is not None:
+            self._state.schemas.put(db, table, version, None)
+
+    def blind(self, db: str, table: str, version: str) -> None:
+        """The table's shape is in doubt from `version` on."""
+        self.remove(db, table, version)
+        self._blind.add((db, table))
+
+    def key_columns(self, schema: TableSchema) -> tuple[str, ...]:
+        """The columns that name a row: the primary key, else what a mapping says is unique. Raises ConfigError."""
+        if schema.primary_key:
+            return schema.primary_key
+        for mapping in self._config.mappings_of(schema.db, schema.table):
+            if mapping.unique:
+                return mapping.unique
+        raise ConfigError(
+            f"table {schema.db}.{schema.table} has no primary key",
+            hint="add one, or name unique NOT NULL columns in the mapping: unique: [column]",
+        )
+
+
+def existing_tables(connection: Any, config: Config) -> list[Name]:
+    """The mapped tables that the source has now. Raises ConfigError for a mapping whose table does not exist."""
+    found: list[Name] = []
+    for mapping in config.mappings:
+        db, _, table = mapping.table.partition(".")
+        sql = "SELECT table_name FROM information_schema.tables WHERE table_schema = %s AND table_type = 'BASE TABLE'"
+        arguments = [db]
+        if not mapping.wildcard:
+            sql += " AND table_name = %s"
+            arguments.append(table)
+        with connection.cursor() as cursor:
+            cursor.execute(sql, arguments)
+            names = [(db, row[0]) for row in cursor.fetchall()]
+        if not names and not mapping.wildcard:
+            raise ConfigError(
+                f"mapped table {mapping.table} does not exist on the source, or the account may not see it",
+                hint=f"create it, correct the mapping, or GRANT SELECT ON {mapping.table} TO the account of source.url",
+            )
+        found += names
+    return sorted(set(found))
+
+
+def load(connection: Any, config: Config) -> dict[Name, TableSchema]:
+    """Every mapped table as it is now, and our own two."""
+    return load_tables(connection, [*existing_tables(connection, config), HEARTBEAT, WATERMARK])
