@@ -100,4 +100,4 @@ class Mirror(Protocol):
         """Remember `epoch` unless a larger one is there."""
 
     def marks(self) -> dict[int, str]:
-        """The low-water mark of each lane: every event of the lane up to this version is in Redis, or held elsewhere."""
+        """The low-water mark of each lane: all its events up to this version are in Redis, or held elsewhere."""

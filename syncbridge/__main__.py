@@ -1,0 +1,5 @@
+"""`python -m syncbridge`: the command line."""
+
+from syncbridge.commands.app import main
+
+main()

@@ -1,0 +1,219 @@
+"""`syncbridge run`: the stages as child processes under one supervisor, with their metrics added up.
+
+Start order is queue, workers, capture; stop order is the other way round, so that what is captured is applied.
+SIGTERM and SIGINT stop cleanly within 10 s, a second one at once; SIGHUP takes up changed mappings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from syncbridge import metrics
+from syncbridge.config import Config, load_config
+from syncbridge.errors import ConfigError
+from syncbridge.http import HttpServer, application
+from syncbridge.stage import Stage
+
+log = logging.getLogger(__name__)
+
+#: Seconds each group of stages has to stop; together below 10.
+CAPTURE_STOP, WORKER_STOP, SERVER_STOP = 5.0, 3.0, 1.5
+#: A stage that refuses the configuration this early ends the whole run: somebody is watching.
+EARLY = 15.0
+STATUS_INTERVAL = 30.0
+#: Silence of heartbeats after which /readyz says no, seconds.
+NOT_READY_LAG = 60.0
+
+
+def run(config_path: Path, config: Config) -> int:
+    """Run the pipeline until a signal stops it; answers the exit code."""
+    return asyncio.run(Supervisor(config_path, config).run())
+
+
+class Supervisor:
+    """Children, signals, metrics. One per `syncbridge run`."""
+
+    def __init__(self, config_path: Path, config: Config) -> None:
+        self._config_path = config_path
+        self._config = config
+        self._folder = Path(tempfile.mkdtemp(prefix="syncbridge-"))  # mode 0700
+        self._metrics_folder = self._folder / "metrics"
+        self._metrics_folder.mkdir()
+        self._child_config = self._folder / "sync.yaml"
+        self._registry = self._make_registry()
+        self._started = time.monotonic()
+        self._stop = asyncio.Event()
+        self._exit_code = 0
+        self._stages = self._make_stages()
+        self._reloading = False
+        self._reload_tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop_signal)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload_signal)
+        http = self._start_http()
+        try:
+            self._write_child_config()
+            log.info("%s", self._headline())
+            for stage in self._stages:
+                stage.start()
+            status = asyncio.create_task(self._report())
+            await self._stop.wait()
+            status.cancel()
+            await self._stop_stages(self._stages)
+        finally:
+            if http is not None:
+                http.stop()
+            shutil.rmtree(self._folder, ignore_errors=True)
+        log.info("stopped")
+        return self._exit_code
+
+    # -- stages --------------------------------------------------------------------------------------------------------
+
+    def _make_stages(self) -> list[Stage]:
+        environment = dict(os.environ) | {
+            "PROMETHEUS_MULTIPROC_DIR": str(self._metrics_folder),
+            "SYNCBRIDGE_SUPERVISED": str(os.getpid()),
+        }
+        names = ["server", *(f"worker-{number}" for number in range(1, self._config.sink.workers + 1)), "capture"]
+        return [
+            Stage(name, [name.partition("-")[0], "--config", str(self._child_config)], environment, self._on_exit)
+            for name in names
+        ]
+
+    def _write_child_config(self) -> None:
+        """Children read a copy: a half-edited sync.yaml must not reach a stage that happens to restart."""
+        self._child_config.write_text(self._config_path.read_text(encoding="utf-8"), encoding="utf-8")
+
+    async def _stop_stages(self, stages: list[Stage]) -> None:
+        log.info("stopping: capture, then workers, then the queue")
+        for kind, seconds in (("capture", CAPTURE_STOP), ("worker", WORKER_STOP), ("server", SERVER_STOP)):
+            await asyncio.gather(*(stage.stop(seconds) for stage in stages if stage.name.startswith(kind)))
+
+    def _on_exit(self, name: str, code: int) -> None:
+        metrics.RESTARTS.labels(name).inc()
+        if code == 2 and time.monotonic() - self._started < EARLY and not self._stop.is_set():
+            self._exit_code = 2  # the stage has said why
+            self._stop.set()
+
+    # -- signals -------------------------------------------------------------------------------------------------------
+
+    def _on_stop_signal(self) -> None:
+        if self._stop.is_set():
+            for stage in self._stages:
+                stage.signal(signal.SIGKILL)
+        self._stop.set()
+
+    def _on_reload_signal(self) -> None:
+        task = asyncio.create_task(self._reload())
+        self._reload_tasks.add(task)
+        task.add_done_callback(self._reload_tasks.discard)
+
+    async def _reload(self) -> None:
+        """Capture and workers start again with the new mappings; the queue stays, so no change is lost."""
+        if self._reloading or self._stop.is_set():
+            return
+        self._reloading = True
+        try:
+            fresh = self._load_new_mappings()
+            self._write_child_config()
+            self._config = fresh
+            log.info("taking up %d mappings", len(fresh.mappings))
+            stages = [stage for stage in self._stages if stage.name != "server"]
+            await self._stop_stages(stages)
+            for stage in stages:
+                if not self._stop.is_set():
+                    stage.start()
+        except ConfigError as error:
+            log.error("not reloaded, going on as before: %s (%s)", error, error.hint)
+        finally:
+            self._reloading = False
+
+    def _load_new_mappings(self) -> Config:
+        fresh = load_config(self._config_path)
+        if fresh.model_copy(update={"mappings": self._config.mappings}) != self._config:
+            raise ConfigError("more than mappings changed", hint="restart syncbridge run to take up the rest")
+        return fresh
+
+    # -- what others see -----------------------------------------------------------------------------------------------
+
+    def _make_registry(self) -> CollectorRegistry:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, path=str(self._metrics_folder))  # type: ignore[no-untyped-call]
+        whole = CollectorRegistry()
+        for collector in (metrics.RESTARTS, metrics.STAGE_UP, metrics.BUILD):
+            whole.register(collector)
+        MultiProcessCollector(whole, path=str(self._metrics_folder))  # type: ignore[no-untyped-call]
+        whole.register(metrics.LagCollector(registry))
+        return whole
+
+    def _start_http(self) -> HttpServer | None:
+        listen = self._config.http.listen
+        if listen is None:
+            return None
+        metrics.describe_build(self._config.name)
+        for stage in self._stages:
+            metrics.STAGE_UP.labels(stage.name).set_function(partial(getattr, stage, "running"))
+        http = HttpServer(listen, application(self._registry, self._not_ready))
+        http.start()
+        return http
+
+    def _not_ready(self) -> str:
+        down = [stage.name for stage in self._stages if not stage.running]
+        if down:
+            return f"not running: {', '.join(down)}"
+        if self._config.source.heartbeat:
+            lag = self._value("syncbridge_lag_seconds")
+            if not self._value("syncbridge_heartbeat_proved_timestamp_seconds") or lag is None:
+                return "no heartbeat has come through yet"
+            if lag > NOT_READY_LAG:
+                return f"lag is {lag:.0f} s"
+        return ""
+
+    def _value(self, name: str) -> float | None:
+        """The sum of a metric's samples, None where it has none."""
+        values = [s.value for family in self._registry.collect() for s in family.samples if s.name == name]
+        return sum(values) if values else None
+
+    def _headline(self) -> str:
+        config = self._config
+        http = f"; metrics on http://{config.http.listen}/metrics" if config.http.listen else ""
+        return (
+            f"{config.name}: {config.source.url[0]} -> {config.queue.lanes} lanes -> {config.sink.workers} workers"
+            f" -> {config.sink.url}, {len(config.mappings)} mappings{http}"
+        )
+
+    async def _report(self) -> None:
+        """One line now and then: what the pipeline is doing."""
+        pause = 5.0
+        while True:
+            await asyncio.sleep(pause)
+            pause = STATUS_INTERVAL
+            log.info("%s", await asyncio.to_thread(self._status_line))
+
+    def _status_line(self) -> str:
+        if reason := self._not_ready():
+            return f"not ready: {reason}"
+        lag = self._value("syncbridge_lag_seconds") or 0.0
+        applied = self._value("syncbridge_events_applied_total") or 0
+        queued = self._value("syncbridge_queue_jobs") or 0
+        reading = "reading tables, " if self._value("syncbridge_snapshot_running") else ""
+        retries = self._value("syncbridge_retries_pending") or 0
+        dead = self._value("syncbridge_dead_letters") or 0
+        return (
+            f"{reading}lag {lag:.3f} s, {applied:.0f} events applied, {queued:.0f} jobs queued,"
+            f" {retries:.0f} retries, {dead:.0f} dead letters"
+        )
