@@ -306,6 +306,11 @@ class _Statement:
         tokens = reader.tokens[reader.position :]
         if tokens and tokens[-1].is_mark(";"):
             tokens = tokens[:-1]
+        if reader.take("EXCHANGE", "PARTITION"):
+            reader.name()
+            reader.need("WITH", "TABLE")
+            self._rows_swapped((db, table), self._table())
+            return
         clauses, new_names = [], []
         for clause in split(tokens):
             new_name = _rename_clause(Reader(clause), self._default_db, self._dialect)
@@ -323,8 +328,7 @@ class _Statement:
     ) -> None:
         schema = self._schema(db, table)
         try:
-            reader = AlterReader(_certain(schema), self._dialect, self._sql_mode, self._default_db)
-            alteration = reader.read(clauses)
+            alteration = AlterReader(_certain(schema), self._dialect, self._sql_mode).read(clauses)
             altered = apply(_certain(schema), alteration, self._dialect)
         except Unsure:
             self._schemas[db, table] = None
@@ -332,12 +336,14 @@ class _Statement:
                 self._effects.append(SchemaUnsure(db, table, self._sql))
             return
         self._changed(altered, rows_lost=rows_lost)
-        if alteration.swapped_with:
-            other = self._schema(*alteration.swapped_with)
-            if other is not None:
-                self._changed(Altered(other, resnapshot=True, reshaped=False))
-            elif self._mapped(*alteration.swapped_with):
-                self._effects.append(SchemaUnsure(*alteration.swapped_with, self._sql))
+
+    def _rows_swapped(self, *names: tuple[str, str]) -> None:
+        for name in names:
+            schema = self._schema(*name)
+            if schema is not None:
+                self._changed(Altered(schema, resnapshot=True, reshaped=False))
+            elif self._mapped(*name):
+                self._effects.append(SchemaUnsure(*name, self._sql))
 
     def _changed(self, altered: Altered, *, rows_lost: bool = False) -> None:
         schema = altered.schema

@@ -17,8 +17,8 @@ from syncbridge.capture.schema import Column, TableSchema
 
 _INDEX_WORDS = "INDEX|KEY|FULLTEXT|SPATIAL|UNIQUE|FOREIGN"
 #: Partition operations that remove or replace rows without row events; the others keep every row.
-_LOSE_ROWS = ("DROP|TRUNCATE|DISCARD|IMPORT|EXCHANGE",)
-_KEEP_ROWS = ("ADD|COALESCE|REORGANIZE|REBUILD|OPTIMIZE|ANALYZE|CHECK|REPAIR",)
+_LOSE_ROWS = "DROP|TRUNCATE|DISCARD|IMPORT"
+_KEEP_ROWS = "ADD|COALESCE|REORGANIZE|REBUILD|OPTIMIZE|ANALYZE|CHECK|REPAIR"
 
 
 @dataclass(slots=True)
@@ -36,17 +36,15 @@ class Alteration:
     options: Options = field(default_factory=Options)
     convert: tuple[str, str] | None = None
     rows_lost: bool = False
-    swapped_with: tuple[str, str] | None = None  # EXCHANGE PARTITION … WITH TABLE
 
 
 class AlterReader:
     """Reads the clauses for one table. Every method raises Unsure where the text is not understood for certain."""
 
-    def __init__(self, schema: TableSchema, dialect: Dialect, sql_mode: int, default_db: str) -> None:
+    def __init__(self, schema: TableSchema, dialect: Dialect, sql_mode: int) -> None:
         self._schema = schema
         self._dialect = dialect
         self._sql_mode = sql_mode
-        self._default_db = default_db
         self._names = {column.name.lower() for column in schema.columns}
         self._collation = schema.collation
         self.alteration = Alteration()
@@ -221,11 +219,7 @@ class AlterReader:
         """A statement that is one operation on partitions; False: it is none."""
         if reader.at("CONVERT", "TABLE") or reader.at("CONVERT", "PARTITION"):
             raise Unsure("rows move between this table and another")
-        lose, keep = reader.at(*_LOSE_ROWS, "PARTITION"), reader.at(*_KEEP_ROWS, "PARTITION")
-        if reader.take("EXCHANGE", "PARTITION"):
-            reader.name()
-            reader.need("WITH", "TABLE")
-            self.alteration.swapped_with = reader.table(self._default_db, self._dialect)
+        lose, keep = reader.at(_LOSE_ROWS, "PARTITION"), reader.at(_KEEP_ROWS, "PARTITION")
         self.alteration.rows_lost = lose
         return lose or keep
 
@@ -327,7 +321,11 @@ def apply(schema: TableSchema, alteration: Alteration, dialect: Dialect) -> Alte
         or bool(alteration.drops)
         or any(definition.shows for definition in alteration.adds)
         or primary_key != schema.primary_key
-        or any(_shows_else(old[origin[column.name]], column) for column in columns if column.name in origin),
+        or any(
+            _shows_else(old[origin[column.name]], column, redefined=origin[column.name].lower() in changes)
+            for column in columns
+            if column.name in origin
+        ),
         reshaped=[column.name for column in columns] != [column.name for column in schema.columns]
         or order != [column.name for column in schema.columns],
     )
@@ -377,10 +375,10 @@ def named_key(names: Sequence[str], columns: Sequence[Column]) -> tuple[str, ...
         raise Unsure(f"there is no column {missing}") from None
 
 
-def _shows_else(old: Column, new: Column) -> bool:
+def _shows_else(old: Column, new: Column, *, redefined: bool) -> bool:
     """Whether SELECT may show another value in the same row. A laxer column, with nothing else changed, does not."""
-    if old.generated or new.generated:
-        return old != new or bool(new.generated)
+    if redefined and (old.generated or new.generated):
+        return True  # the expression may be another one
     if new.nullable:
         old = replace(old, nullable=True)
     return old != new
