@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,20 +62,43 @@ class State:
         Raises ConfigError for a URL that cannot be one, or a database written by a newer syncbridge.
         """
         database = Database(_engine(url), pipeline)
-        with database.write() as connection:
-            tables.metadata.create_all(connection)
-            found = connection.execute(select(tables.format_table.c.format)).scalar()
-            if found is None:
-                connection.execute(insert(tables.format_table).values(format=tables.FORMAT))
-            elif found > tables.FORMAT:
-                raise ConfigError(
-                    f"the state database has format {found}, this syncbridge knows {tables.FORMAT}",
-                    hint="run the syncbridge version that wrote it, or a newer one",
-                )
+        try:
+            with database.read() as guard, _one_at_a_time(guard), database.write() as connection:
+                _create_tables(connection)
+        except BaseException:
+            database.engine.dispose()
+            raise
         return cls(database)
 
     def close(self) -> None:
         self._database.engine.dispose()
+
+
+@contextmanager
+def _one_at_a_time(connection: Connection) -> Iterator[None]:
+    """The processes of a new pipeline start together: one creates the tables. (SQLite's BEGIN IMMEDIATE does it.)"""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7962109)")
+    if connection.dialect.name not in ("mysql", "mariadb"):
+        yield
+        return
+    connection.exec_driver_sql("SELECT GET_LOCK(CONCAT('sb.', SHA2(DATABASE(), 224)), 30)")
+    try:
+        yield
+    finally:
+        connection.exec_driver_sql("SELECT RELEASE_LOCK(CONCAT('sb.', SHA2(DATABASE(), 224)))")
+
+
+def _create_tables(connection: Connection) -> None:
+    tables.metadata.create_all(connection)
+    found = connection.execute(select(tables.format_table.c.format)).scalar()
+    if found is None:
+        connection.execute(insert(tables.format_table).values(format=tables.FORMAT))
+    elif found > tables.FORMAT:
+        raise ConfigError(
+            f"the state database has format {found}, this syncbridge knows {tables.FORMAT}",
+            hint="run the syncbridge version that wrote it, or a newer one",
+        )
 
 
 def _engine(url: str) -> Engine:
@@ -93,6 +116,7 @@ def _engine(url: str) -> Engine:
         ) from error
     if parsed.database:
         _make_private_folder(Path(parsed.database).parent)
+        _make_private_file(Path(parsed.database))
     engine = create_engine(parsed, connect_args={"timeout": 30})
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -109,6 +133,12 @@ def _make_private_folder(folder: Path) -> None:
         ) from error
 
 
+def _make_private_file(path: Path) -> None:
+    """SQLite would make it readable for everybody; its -wal and -shm files take over these rights."""
+    with suppress(OSError):  # what is wrong with it, SQLite says when it opens it
+        path.touch(mode=0o600)
+
+
 def _configure_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, see _begin_sqlite
     connection.execute("PRAGMA journal_mode=WAL")
@@ -121,11 +151,23 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
+#: What no waiting mends: MySQL's error numbers for wrong account, database and rights, and SQLite's sentences.
+_REFUSED = {1044, 1045, 1046, 1049, 1142, 1698}
+_REFUSED_TEXT = ("not a database", "unable to open", "readonly database")
+
+
 @contextmanager
 def _mapped_errors() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
+        reason = error.orig
+        number = reason.args[0] if reason is not None and reason.args else None
+        if number in _REFUSED or str(number).endswith(_REFUSED_TEXT) or str(number).startswith(_REFUSED_TEXT):
+            raise ConfigError(
+                f"state: the database cannot be used: {reason}",
+                hint="check the path, account, password and database name of state, and that it may be written",
+            ) from error
         raise TransientError(
-            f"the state database failed: {error.orig}", hint="check that it is reachable, writable and not full"
+            f"the state database failed: {reason}", hint="check that it is reachable, writable and not full"
         ) from error

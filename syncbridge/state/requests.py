@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from sqlalchemy import delete, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from syncbridge.state.tables import request
 
@@ -46,20 +48,21 @@ class Requests:
         text = orjson.dumps(payload or {}, option=orjson.OPT_SORT_KEYS)
         digest = hashlib.sha1(b"\0".join((kind.encode(), db.encode(), table.encode(), text)), usedforsecurity=False)
         pipeline = self._database.pipeline
+        values = {
+            "pipeline": pipeline,
+            "kind": kind,
+            "db": db,
+            "table_name": table,
+            "payload": text.decode(),
+            "digest": digest.hexdigest(),
+            "created_at": time.time(),
+        }
         with self._database.write() as connection:
-            same = select(request.c.id).where(request.c.pipeline == pipeline, request.c.digest == digest.hexdigest())
+            same = select(request.c.id).where(request.c.pipeline == pipeline, request.c.digest == values["digest"])
             if connection.execute(same).first() is None:
-                connection.execute(
-                    insert(request).values(
-                        pipeline=pipeline,
-                        kind=kind,
-                        db=db,
-                        table_name=table,
-                        payload=text.decode(),
-                        digest=digest.hexdigest(),
-                        created_at=time.time(),
-                    )
-                )
+                # Somebody else may be asking for the same right now.
+                with suppress(IntegrityError), connection.begin_nested():
+                    connection.execute(insert(request).values(**values))
 
     def pending(self, kind: str | None = None, *, limit: int = 1000) -> list[Request]:
         query = select(request).where(request.c.pipeline == self._database.pipeline)
