@@ -82,6 +82,7 @@ class Capture:
         may_snapshot = config.source.snapshot != "never"
         self._statements = Statements(self._tables, self._snapshots, self.sweep, may_snapshot=may_snapshot)
         self._heartbeats = HeartbeatTracker(config.queue.lanes)
+        self._heartbeat: HeartbeatWriter | None = None
         self._retention = Retention()
         self._shapes: dict[int, tuple[TableSchema, Shape]] = {}
         self._session: Session
@@ -105,7 +106,6 @@ class Capture:
     def run(self) -> None:
         """Capture until stopped; reconnects by itself. Raises ConfigError, PermanentError and PositionLost."""
         self._chunk_reader.start()
-        heartbeat = self._start_heartbeat()
         pause = 0.5
         rewind: Version | None = None
         try:
@@ -125,24 +125,25 @@ class Capture:
                     self._stop.wait(pause * (0.5 + random.random()))  # noqa: S311 - jitter
         finally:
             self._chunk_reader.stop()
-            if heartbeat:
-                heartbeat.stop()
+            if self._heartbeat is not None:
+                self._heartbeat.stop()
             self._queue.close()
 
-    def _start_heartbeat(self) -> HeartbeatWriter | None:
-        if not self._config.source.heartbeat:
-            return None
-        writer = HeartbeatWriter(
-            self._config.name, self._config.source.heartbeat, self._heartbeats, self._source.connect_writer
-        )
-        writer.start()
-        return writer
+    def _start_heartbeat(self) -> None:
+        """Once the first session has made sure of its table."""
+        interval = self._config.source.heartbeat
+        if interval and self._heartbeat is None:
+            self._heartbeat = HeartbeatWriter(
+                self._config.name, interval, self._heartbeats, self._source.connect_writer
+            )
+            self._heartbeat.start()
 
     def _run_session(self, rewind: Version | None) -> None:
         queue_id = self._queue.connect()
         with source_errors(self._source.settings):
             session = self._session = self._opener.open(queue_id, rewind, self._furthest)
         try:
+            self._start_heartbeat()
             self._boundary = self._durable = None
             self._transaction = self._new_transaction("", session.pos, _now_us())
             with source_errors(self._source.settings):

@@ -24,7 +24,7 @@ from syncbridge.capture.connection import source_errors
 from syncbridge.capture.schema import TableSchema, load_tables
 from syncbridge.capture.select import row_values, select_list
 from syncbridge.capture.sql import quote, statements
-from syncbridge.errors import SyncbridgeError
+from syncbridge.errors import TransientError
 from syncbridge.event import Row
 
 log = logging.getLogger(__name__)
@@ -74,6 +74,8 @@ class ChunkReader(threading.Thread):
         self._orders: queue.Queue[ChunkOrder | None] = queue.Queue()
         #: Finished chunks, for the capture loop to collect.
         self.chunks: queue.SimpleQueue[Chunk] = queue.SimpleQueue()
+        #: Why the thread ended, if nobody asked it to: for the capture loop to raise.
+        self.failure: BaseException | None = None
         self._stopping = threading.Event()
         self._resetting = threading.Event()
         self._session = random.getrandbits(31) << 32
@@ -99,6 +101,14 @@ class ChunkReader(threading.Thread):
         self._orders.put(None)
 
     def run(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:
+            self.failure = error
+        finally:
+            self._disconnect()
+
+    def _serve(self) -> None:
         while (order := self._orders.get()) is not None and not self._stopping.is_set():
             pause = 0.5
             while not self._stopping.is_set():
@@ -107,7 +117,7 @@ class ChunkReader(threading.Thread):
                     self._disconnect()
                 try:
                     chunk = self._read(order)
-                except SyncbridgeError as error:
+                except TransientError as error:
                     log.warning("cannot read %s.%s: %s (trying again)", order.db, order.table, error)
                     self._disconnect()
                     self._stopping.wait(pause * (0.5 + random.random()))  # noqa: S311 - jitter
@@ -116,7 +126,6 @@ class ChunkReader(threading.Thread):
                 if chunk is not None:
                     self.chunks.put(chunk)
                     break
-        self._disconnect()
 
     def _disconnect(self) -> None:
         for connection in (self._reader, self._catalog, self._writer):
@@ -167,15 +176,15 @@ class ChunkReader(threading.Thread):
             condition, arguments = _after(schema, key, order.after_key)
         where = f" WHERE {condition}" if condition else ""
         ordering = ", ".join(_orderable(schema, name) for name in key)
-        sql = (  # names quoted, values as arguments
-            f"SELECT {select_list(schema)} FROM {quote(schema.db)}.{quote(schema.table)}"
-            f"{where} ORDER BY {ordering} LIMIT {MAX_ROWS}"  # noqa: S608
-        )
+        head = f"SELECT {select_list(schema)} FROM {quote(schema.db)}.{quote(schema.table)}"  # noqa: S608 - quoted
+        sql = f"{_doubled(head)}{where} ORDER BY {_doubled(ordering)} LIMIT {MAX_ROWS}"
+        with self._catalog.cursor() as cursor:  # the raw connection has no converters, for arguments neither
+            sql = cursor.mogrify(sql, tuple(arguments))
         decode = row_values(schema)
         rows: list[Row] = []
         weight = 0
         with self._reader.cursor(SSCursor) as cursor:
-            cursor.execute(sql, arguments or None)
+            cursor.execute(sql)
             while (raw := cursor.fetchone()) is not None:
                 rows.append(decode(raw))
                 weight += sum(len(value) for value in raw if value is not None)
@@ -204,16 +213,21 @@ def _after(schema: TableSchema, key: Sequence[str], values: list[Any] | None) ->
     parts: list[str] = []
     arguments: list[Any] = []
     for index, name in enumerate(key):
-        equal = [f"{_orderable(schema, earlier)} = %s" for earlier in key[:index]]
-        parts.append("(" + " AND ".join([*equal, f"{_orderable(schema, name)} > %s"]) + ")")
+        equal = [f"{_doubled(_orderable(schema, earlier))} = %s" for earlier in key[:index]]
+        parts.append("(" + " AND ".join([*equal, f"{_doubled(_orderable(schema, name))} > %s"]) + ")")
         arguments += [_argument(schema, key[i], values[i]) for i in range(index + 1)]
     return " OR ".join(parts), arguments
 
 
 def _among(schema: TableSchema, key: Sequence[str], rows: list[list[Any]]) -> tuple[str, list[Any]]:
-    one = "(" + " AND ".join(f"{quote(name)} = %s" for name in key) + ")"
+    one = "(" + " AND ".join(f"{_doubled(quote(name))} = %s" for name in key) + ")"
     arguments = [_argument(schema, name, value) for row in rows for name, value in zip(key, row, strict=True)]
     return " OR ".join([one] * len(rows)), arguments
+
+
+def _doubled(sql: str) -> str:
+    """For text that stands beside placeholders: a name may hold a percent sign."""
+    return sql.replace("%", "%%")
 
 
 def _orderable(schema: TableSchema, name: str) -> str:

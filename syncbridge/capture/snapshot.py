@@ -200,6 +200,8 @@ class Snapshots:
         log.info("snapshot of %s.%s done: %d rows", row.db, row.table, row.rows_done)
 
     def _collect(self) -> None:
+        if self._reader.failure is not None:
+            raise self._reader.failure
         while True:
             try:
                 chunk = self._reader.chunks.get_nowait()

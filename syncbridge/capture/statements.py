@@ -46,7 +46,13 @@ class Statements:
     def perform(self, item: Statement, version: str) -> bool:
         """Do what the statement asks for; answers whether it concerned a mapped table. Raises PermanentError (P4)."""
         effects = follow(
-            item.sql, item.db, self._tables.get, self._tables.mapped, dialect=self.dialect, sql_mode=item.sql_mode
+            item.sql,
+            item.db,
+            self._tables.get,
+            self._tables.mapped,
+            dialect=self.dialect,
+            sql_mode=item.sql_mode,
+            tables_of=lambda db: [table for known, table in self._tables.names() if known == db],
         )
         emptied: list[Name] = []
         reread: set[Name] = set()

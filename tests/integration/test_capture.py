@@ -1,0 +1,345 @@
+"""Capture against real servers, with a queue and a mirror in memory: what is captured, once it is all applied in
+order of version, is what SELECT shows; and nothing depends on where capture was interrupted."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from syncbridge.capture.capture import Capture
+from syncbridge.capture.connection import ConnectionSettings, connect
+from syncbridge.capture.schema import load_tables
+from syncbridge.capture.select import row_values, select_list
+from syncbridge.config import parse_config
+from syncbridge.errors import PermanentError, TransientError
+from syncbridge.event import Event, decode_job
+from syncbridge.state import State
+from tests.servers import SqlServer, eventually
+
+
+class MemoryQueue:
+    """A LaneQueue whose jobs are done at once; `events` is everything that was ever accepted, in order."""
+
+    def __init__(self) -> None:
+        self.id = "queue-1"
+        self.events: list[Event] = []
+        self.accepted = 0
+        self.backlog = self.backlog_bytes = 0
+        self.fail = threading.Event()
+        self._done: list[tuple[int, int]] = []
+        self._sockets: tuple[socket.socket, ...] = ()
+
+    def connect(self) -> str:
+        self.close()
+        self._sockets = socket.socketpair()
+        return self.id
+
+    def submit(self, lane: int, workload: bytes) -> int:
+        self.events += decode_job(workload)
+        self.accepted += 1
+        return self.accepted
+
+    def probe(self, lane: int, workload: bytes, token: int) -> None:
+        self._done.append((lane, token))
+
+    def poll(self, timeout: float) -> None:
+        if self.fail.is_set():
+            self.fail.clear()
+            raise TransientError("the queue went away")
+
+    def answered(self) -> list[tuple[int, int]]:
+        done, self._done = self._done, []
+        return done
+
+    def pending(self) -> int:
+        return 0
+
+    def fileno(self) -> int:
+        return self._sockets[0].fileno()
+
+    def close(self) -> None:
+        for one in self._sockets:
+            one.close()
+
+
+class MemoryMirror:
+    """A Mirror that only remembers."""
+
+    def __init__(self) -> None:
+        self.known_epoch = 0
+        self.known_marks: dict[int, str] = {}
+
+    def epoch(self) -> int:
+        return self.known_epoch
+
+    def raise_epoch(self, epoch: int) -> None:
+        self.known_epoch = max(self.known_epoch, epoch)
+
+    def marks(self) -> dict[int, str]:
+        return self.known_marks
+
+
+class Pipeline:
+    """A capture on a server, with its memory beside it."""
+
+    def __init__(self, server: SqlServer, folder: Path, table: str = "t", **source: Any) -> None:
+        self.server = server
+        self.table = table
+        self.queue = MemoryQueue()
+        self.mirror = MemoryMirror()
+        name = f"p{zlib.crc32(str(folder).encode())}"
+        text = orjson.dumps(
+            {
+                "name": name,
+                "source": {"url": server.url(), "heartbeat": "200ms", **source},
+                "sink": {"url": "redis://127.0.0.1:1"},
+                "state": f"sqlite:///{folder}/state.db",
+                "mappings": [{"table": f"{server.database}.{table}", "key": "t:{id}"}],
+            }
+        ).decode()
+        self.config = parse_config(text, {"HOME": str(folder)})
+        self.state = State.open(self.config.state, name)
+        self.error: Exception | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[Capture]:
+        capture = Capture(self.config, self.state, self.queue, self.mirror)
+        thread = threading.Thread(target=self._run, args=(capture,))
+        thread.start()
+        try:
+            yield capture
+        finally:
+            capture.stop()
+            thread.join(20)
+            assert not thread.is_alive()
+
+    def _run(self, capture: Capture) -> None:
+        try:
+            capture.run()
+        except Exception as error:
+            self.error = error
+
+    def mirrored(self) -> dict[str, Any]:
+        """The rows as the events tell them: newest version of each key wins; a sweep removes what is older."""
+        newest: dict[str, tuple[str, Any]] = {}
+        for event in self.queue.events:
+            if event["op"] == "t":
+                newest = {k: v for k, v in newest.items() if v[0] >= event["version"]}
+                continue
+            key = orjson.dumps(event["key"]).decode()
+            if key not in newest or newest[key][0] < event["version"]:
+                newest[key] = (event["version"], event["after"])
+        return {key: row for key, (_, row) in newest.items() if row is not None}
+
+    def selected(self) -> dict[str, Any]:
+        settings = ConnectionSettings(port=self.server.port, user="root")
+        name = (self.server.database, self.table)
+        with connect(settings, raw=True) as connection:
+            schema = load_tables(connection, [name]).get(name)
+            if schema is None:
+                return {}
+            with connection.cursor() as cursor:
+                cursor.execute(f"SELECT {select_list(schema)} FROM `{name[0]}`.`{name[1]}`")
+                decode = row_values(schema)
+                rows = [decode(row) for row in cursor.fetchall()]
+        return {orjson.dumps({c: row[c] for c in schema.primary_key}).decode(): row for row in rows}
+
+    def agrees(self) -> None:
+        """Waits until the mirror shows what SELECT shows."""
+
+        def same() -> bool:
+            if self.error is not None:
+                raise self.error
+            assert self.mirrored() == self.selected()
+            return True
+
+        eventually(same, timeout=20, message="mirror and table agree")
+
+
+@pytest.fixture
+def pipeline(source: SqlServer, tmp_path: Path) -> Iterator[Callable[..., Pipeline]]:
+    made: list[Pipeline] = []
+
+    def make(**options: Any) -> Pipeline:
+        made.append(Pipeline(source, tmp_path, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.state.close()
+
+
+def test_rows_from_before_and_during_capture_arrive(pipeline: Callable[..., Pipeline], source: SqlServer) -> None:
+    source.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+    source.execute("INSERT INTO t VALUES " + ",".join(f"({n}, 'old')" for n in range(5000)))
+    one = pipeline()
+    with one.running():
+        source.execute("UPDATE t SET v = 'new' WHERE id < 100", "DELETE FROM t WHERE id = 200")
+        source.execute("UPDATE t SET id = 10000 WHERE id = 300", "INSERT INTO t VALUES (20000, NULL)")
+        one.agrees()
+        eventually(lambda: [row.status for row in one.state.snapshots.all()] == ["done"], timeout=10)
+    assert len(one.mirrored()) == 5000
+
+
+def test_a_restart_captures_what_came_meanwhile_under_the_same_versions(
+    pipeline: Callable[..., Pipeline], source: SqlServer
+) -> None:
+    source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)")
+    one = pipeline()
+    with one.running():
+        source.execute("INSERT INTO t VALUES (1, 1)")
+        one.agrees()
+    before = one.state.checkpoints.load()
+    assert before is not None
+    source.execute("INSERT INTO t VALUES (2, 2)", "UPDATE t SET v = 3 WHERE id = 1", "DELETE FROM t WHERE id = 2")
+    with one.running():
+        one.agrees()
+    events = [event["version"] for event in one.queue.events if event["op"] in "cud"]
+    one.state.checkpoints.save(before)
+    count = len(one.queue.events)
+    with one.running():
+        eventually(lambda: len([e for e in one.queue.events[count:] if e["op"] in "cud"]) == 3, timeout=10)
+    again = [event["version"] for event in one.queue.events[count:] if event["op"] in "cud"]
+    assert again == events[-3:]
+
+
+def test_ddl_is_followed_and_a_changed_table_reads_itself_again(
+    pipeline: Callable[..., Pipeline], source: SqlServer
+) -> None:
+    source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 1), (2, 2)")
+    one = pipeline()
+    with one.running():
+        one.agrees()
+        for statement in (
+            "ALTER TABLE t ADD COLUMN w VARCHAR(10) NOT NULL DEFAULT 'x' AFTER id",
+            "INSERT INTO t VALUES (3, 'three', 3)",
+            "ALTER TABLE t DROP COLUMN v, ADD INDEX (w)",
+            "UPDATE t SET w = 'two' WHERE id = 2",
+            "ALTER TABLE t MODIFY w CHAR(5) CHARACTER SET latin1",
+            "INSERT INTO t VALUES (4, 'é')",
+            "ALTER TABLE t RENAME COLUMN w TO z",
+            "UPDATE t SET z = 'zz' WHERE id = 1",
+        ):
+            source.execute(statement)
+        one.agrees()
+
+
+def test_truncate_drop_and_rename_empty_the_mirror_behind_a_barrier(
+    pipeline: Callable[..., Pipeline], source: SqlServer
+) -> None:
+    source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 1), (2, 2)")
+    one = pipeline()
+    with one.running():
+        one.agrees()
+        source.execute("TRUNCATE TABLE t", "INSERT INTO t VALUES (2, 22)")
+        one.agrees()
+        source.execute("RENAME TABLE t TO t_old")
+        one.agrees()
+        source.execute("CREATE TABLE t_new (id INT PRIMARY KEY, v INT)", "INSERT INTO t_new VALUES (7, 7)")
+        source.execute("RENAME TABLE t_new TO t", "INSERT INTO t VALUES (8, 8)")
+        one.agrees()
+        source.execute("CREATE TABLE t_gho (id INT PRIMARY KEY, v INT, w INT)", "INSERT INTO t_gho VALUES (9, 9, 9)")
+        source.execute("RENAME TABLE t TO t_del, t_gho TO t", "UPDATE t SET w = 10")
+        one.agrees()
+        source.execute("DROP TABLE t")
+        one.agrees()
+    assert one.mirrored() == {}
+
+
+def test_a_statement_in_place_of_rows_stops_capture_before_the_checkpoint(
+    pipeline: Callable[..., Pipeline], source: SqlServer
+) -> None:
+    source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)")
+    one = pipeline()
+    with one.running():
+        source.execute("INSERT INTO t VALUES (1, 1)")
+        one.agrees()
+        connection = source.connect()
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION binlog_format = STATEMENT")
+            cursor.execute("INSERT INTO t VALUES (2, 2)")
+        connection.close()
+        eventually(lambda: one.error is not None, timeout=10)
+    assert isinstance(one.error, PermanentError)
+    assert "ROW" in one.error.hint
+    file, pos = source.binlog_position()
+    checkpoint = one.state.checkpoints.load()
+    assert checkpoint is not None
+    assert (checkpoint.file, checkpoint.pos) < (file, pos)
+
+
+def test_a_lost_connection_to_the_queue_loses_nothing(pipeline: Callable[..., Pipeline], source: SqlServer) -> None:
+    source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)")
+    one = pipeline()
+    with one.running():
+        for number in range(40):
+            source.execute(f"INSERT INTO t VALUES ({number}, {number})")
+            if number % 10 == 5:
+                one.queue.fail.set()
+        one.agrees()
+
+
+def test_requests_in_the_state_are_served(pipeline: Callable[..., Pipeline], source: SqlServer) -> None:
+    source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 1), (2, 2)")
+    one = pipeline()
+    database = source.database
+    with one.running():
+        eventually(lambda: [row.status for row in one.state.snapshots.all()] == ["done"], timeout=10)
+        count = len(one.queue.events)
+        one.state.requests.file("reread", database, "t", {"key": {"id": 1}})
+        one.state.requests.file("reread", database, "t", {"key": {"id": 5}, "rows": [{"id": 5, "v": 0}]})
+        eventually(lambda: not one.state.requests.pending(), timeout=10)
+        assert {e["op"]: e["key"] for e in one.queue.events[count:]} == {"r": {"id": 1}, "d": {"id": 5}}
+        one.state.requests.file("snapshot", payload={"reason": "test"})
+        eventually(lambda: any(row.reason == "test" for row in one.state.snapshots.all()), timeout=10)
+        eventually(lambda: [row.status for row in one.state.snapshots.all()] == ["done"], timeout=10)
+        one.agrees()
+
+
+def test_another_queue_means_capturing_again_from_the_marks(
+    pipeline: Callable[..., Pipeline], source: SqlServer
+) -> None:
+    source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)")
+    one = pipeline()
+    with one.running():
+        source.execute("INSERT INTO t VALUES (1, 1)")
+        one.agrees()
+        eventually(lambda: [row.status for row in one.state.snapshots.all()] == ["done"], timeout=10)
+    version = max(event["version"] for event in one.queue.events)
+    one.mirror.known_marks = dict.fromkeys(range(8), version)
+    with one.running():
+        source.execute("INSERT INTO t VALUES (2, 2)")
+        one.agrees()
+    one.queue.events = [event for event in one.queue.events if event["key"] != {"id": 2}]
+    one.queue.id = "queue-2"
+    with one.running():
+        one.agrees()
+
+
+def test_a_binlog_reset_reads_every_table_again_under_a_new_epoch(
+    new_source: Callable[..., SqlServer], tmp_path: Path
+) -> None:
+    server = new_source()
+    server.execute("CREATE DATABASE shop")
+    server.database = "shop"
+    server.execute("CREATE TABLE shop.t (id INT PRIMARY KEY, v INT)", "INSERT INTO shop.t VALUES (1, 1)")
+    one = Pipeline(server, tmp_path)
+    with one.running():
+        one.agrees()
+    server.execute("DELETE FROM shop.t")
+    server.execute("RESET MASTER" if server.flavor == "mariadb" else "RESET BINARY LOGS AND GTIDS")
+    server.execute("INSERT INTO shop.t VALUES (2, 2)")
+    with one.running():
+        one.agrees()
+    checkpoint = one.state.checkpoints.load()
+    assert checkpoint is not None
+    assert checkpoint.epoch == 2
+    one.state.close()
