@@ -1,0 +1,128 @@
+"""A job: what is durable of it (`JobRecord`) and what the server knows about it while it runs (`Job`).
+
+Neither has behaviour beyond naming; the rules are in queue.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from syncbridge.dispatch.function import Function
+
+HIGH: Final = 0
+NORMAL: Final = 1
+LOW: Final = 2
+PRIORITIES: Final = (HIGH, NORMAL, LOW)
+
+
+class JobRecord(NamedTuple):
+    """One stored job. `id` is the server's own counter, never the client's unique: equal uniques stay two jobs."""
+
+    id: int
+    function: bytes
+    priority: int
+    #: As the client sent it (JOB_ASSIGN_UNIQ repeats it), empty when it sent none.
+    unique: bytes
+    #: What a later submit must equal to join this job; None: nothing joins it. See `join_key`.
+    join_key: bytes | None
+    #: Wall clock of the submit, microseconds.
+    submitted: int
+    #: Deliveries that ended without any answer (the worker's connection died).
+    attempts: int
+    #: None where a store was asked for the index only.
+    payload: bytes | None
+    #: Payload bytes.
+    size: int
+
+
+class Client(Protocol):
+    """A connection that submits jobs, as the core sees it."""
+
+    def created(self, job: Job) -> None:
+        """The job is accepted (a background job: durable)."""
+
+    def refused(self, reason: str) -> None:
+        """The job could not be accepted; nothing of it is kept."""
+
+    def deliver(self, reply: bytes) -> None:
+        """A reply that had to wait for its turn behind submissions not answered yet."""
+
+    def progress(self, kind: int, job: Job, data: bytes) -> None:
+        """A WORK_* packet of a foreground job; `data` is everything after the handle."""
+
+
+class Job:
+    """A job in memory: queued, running, or stored and joined by a waiting client."""
+
+    __slots__ = (
+        "attempts",
+        "background",
+        "clients",
+        "denominator",
+        "dropped",
+        "function",
+        "id",
+        "join_key",
+        "numerator",
+        "payload",
+        "priority",
+        "queued",
+        "size",
+        "spilled",
+        "submitted",
+        "unique",
+        "worker",
+    )
+
+    def __init__(self, number: int, function: Function, priority: int, unique: bytes, payload: bytes) -> None:
+        self.id = number
+        self.function = function
+        self.priority = priority
+        self.unique = unique
+        self.join_key: bytes | None = None
+        #: None: only the store has it.
+        self.payload: bytes | None = payload
+        self.size = len(payload)
+        self.submitted = 0
+        self.attempts = 0
+        #: Durable and independent of any client.
+        self.background = False
+        #: Foreground clients that get the results.
+        self.clients: list[Client] = []
+        #: The worker that has it, None while queued.
+        self.worker: object | None = None
+        #: It lies in a line in memory.
+        self.queued = False
+        #: Nobody wants it any more; skipped when its turn comes.
+        self.dropped = False
+        #: Queued in the store only; this object exists because a client waits for the result.
+        self.spilled = False
+        self.numerator = b"0"
+        self.denominator = b"0"
+
+    def record(self) -> JobRecord:
+        """What the store keeps of a job just submitted."""
+        return JobRecord(
+            self.id,
+            self.function.name,
+            self.priority,
+            self.unique,
+            self.join_key,
+            self.submitted,
+            self.attempts,
+            self.payload,
+            self.size,
+        )
+
+
+def join_key(unique: bytes, payload: bytes) -> bytes | None:
+    """The key under which submits of one function are the same job (Gearman coalescing), or None for never.
+
+    An empty unique never joins. `-` means "the payload is the unique": a digest, told apart from a client's unique by
+    the NUL that no unique can hold; an empty payload then never joins.
+    """
+    if unique != b"-":
+        return unique or None
+    return b"-\0" + hashlib.blake2b(payload, digest_size=16).digest() if payload else None

@@ -1,0 +1,332 @@
+"""The job server's edge: sockets, one event loop, and the one thread that commits.
+
+Each turn of the loop reads what arrived on all connections; then one commit takes all changes of that turn, and
+those that arrive while it is under way gather for the next (group commit). Answers leave after their commit.
+The loop never waits for the disk: the commit runs in a thread. No rule of the queue is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, cast
+
+from syncbridge.dispatch.batch import Batch
+from syncbridge.dispatch.function import Tally
+from syncbridge.dispatch.limits import Limits
+from syncbridge.dispatch.queue import FunctionStats, JobQueue
+from syncbridge.dispatch.session import Session
+from syncbridge.dispatch.store import JobStore
+from syncbridge.errors import ConfigError, SyncbridgeError, TransientError
+
+logger = logging.getLogger(__name__)
+
+#: After a failed commit, what must still leave the store is tried again after this time, seconds.
+_COMMIT_RETRY = 0.5
+#: How long stop() waits for peers to read their last answers, seconds.
+_CLOSE_TIMEOUT = 1.0
+
+
+class Observer(Protocol):
+    """Who wants to know what happens, in totals: called at most once per turn of the loop, never per job."""
+
+    def jobs(self, function: str, tally: Tally) -> None:
+        """What happened to a function's jobs since the last call."""
+
+    def commit(self, seconds: float, changes: int) -> None:
+        """One group commit: how long it took and how many jobs it added, moved or removed."""
+
+    def commit_failed(self, reason: str) -> None:
+        """The store did not take a commit; its submissions were refused."""
+
+
+class JobServer:
+    """A Gearman job server on host:port (port 0: any free one, see `port`).
+
+    start() returns once it listens; stop() finishes the commit under way, answers it and closes everything, the
+    store too. Both may be called twice. start() raises ConfigError or TransientError, one sentence each.
+    """
+
+    def __init__(
+        self, host: str, port: int, store: JobStore, *, limits: Limits | None = None, observer: Observer | None = None
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.limits = limits or Limits()
+        self._store = store
+        self._observer = observer
+        #: Open connections.
+        self.sessions: dict[Connection, Session] = {}
+        self._outputs: list[Connection] = []
+        self._held: list[Connection] = []
+        self._round_planned = False
+        self._commit: asyncio.Future[None] | None = None
+        self._retry_at = 0.0
+        self._failure = ""
+        self._timer: asyncio.TimerHandle | None = None
+        self._listener: asyncio.Server | None = None
+        #: stop() was called.
+        self.stopping = False
+
+    async def start(self) -> None:
+        if self._listener is not None:
+            return
+        self._loop = asyncio.get_running_loop()
+        self.queue = JobQueue(self._store, limits=self.limits, epoch=time.time() - time.monotonic())
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="queue-commit")
+        try:
+            self._listener = await self._loop.create_server(
+                lambda: Connection(self), self.host, self.port, backlog=1024
+            )
+        except OSError as error:
+            raise _listen_error(self.host, self.port, error) from error
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        if self._listener is None or self.stopping:
+            return
+        self.stopping = True
+        self._listener.close()
+        self._plan_round()
+        while self._round_planned or self._commit is not None:
+            await (asyncio.wait([self._commit]) if self._commit is not None else asyncio.sleep(0))
+        await self._close_connections()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._thread.shutdown()
+        self._store.close()
+
+    async def _close_connections(self) -> None:
+        for connection in self.sessions:
+            connection.transport.close()
+        closed = [connection.closed for connection in self.sessions]
+        if closed:
+            await asyncio.wait(closed, timeout=_CLOSE_TIMEOUT)
+        for connection in list(self.sessions):
+            connection.transport.abort()
+
+    def stats(self) -> dict[str, FunctionStats]:
+        """Depth, running jobs, workers and oldest age of every function."""
+        return {name.decode(errors="replace"): found for name, found in self.queue.stats(time.monotonic()).items()}
+
+    # -- connections ---------------------------------------------------------------------------------------------
+
+    def admit(self, connection: Connection) -> bool:
+        """Whether one more connection may stay."""
+        if self.stopping or len(self.sessions) >= self.limits.max_connections:
+            logger.warning("connection refused: %d are open", len(self.sessions))
+            return False
+        self.sessions[connection] = connection.session
+        return True
+
+    def received(self, connection: Connection) -> None:
+        """The connection's session took in requests."""
+        self._plan_round()
+        if self.queue.batch_size > self.limits.max_batch and not connection.held:
+            connection.held = True
+            self._held.append(connection)
+
+    def has_output(self, connection: Connection) -> None:
+        self._outputs.append(connection)
+        self._plan_round()
+
+    def lost(self, connection: Connection) -> None:
+        # A server that stops is not a worker that dies: its jobs are simply there at the next start.
+        if self.sessions.pop(connection, None) is not None and not self.stopping:
+            connection.session.disconnected()
+            self._plan_round()
+
+    # -- one turn of the loop ------------------------------------------------------------------------------------
+
+    def _plan_round(self) -> None:
+        """Run a round after everything that this turn of the loop still reads."""
+        if not self._round_planned:
+            self._round_planned = True
+            self._loop.call_soon(self._round)
+
+    def _round(self) -> None:
+        self._round_planned = False
+        now = time.monotonic()
+        if self._retry_at <= now:
+            self._retry_at = 0.0
+        if self._commit is None:
+            self._start_commit(now)
+        deadlines = [time for time in (self.queue.tick(now), self._retry_at) if time]
+        self._flush()
+        self._report()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(min(deadlines) - now, self._plan_round) if deadlines else None
+
+    def _start_commit(self, now: float) -> None:
+        if self._retry_at > now and not self.queue.answers_due:
+            return
+        batch = self.queue.take()
+        if batch is None:
+            return
+        if not batch.changes:
+            self.queue.committed(batch)
+        elif self._retry_at > now:
+            self.queue.failed(batch, self._failure)
+        else:
+            self._commit = self._loop.run_in_executor(self._thread, self._timed_commit, batch)
+            self._commit.add_done_callback(lambda done: self._commit_done(batch, done))
+        held, self._held = self._held, []
+        for connection in held:
+            connection.release()
+
+    def _timed_commit(self, batch: Batch) -> None:
+        started = time.perf_counter()
+        self._store.commit(batch.changes)
+        batch.seconds = time.perf_counter() - started
+
+    def _commit_done(self, batch: Batch, done: asyncio.Future[None]) -> None:
+        self._commit = None
+        error = done.exception()
+        if error is None:
+            self._retry_at = 0.0
+            self.queue.committed(batch)
+            if self._observer is not None:
+                self._observer.commit(batch.seconds, len(batch.changes))
+        else:
+            self._commit_failed(batch, error)
+        self._round()
+
+    def _commit_failed(self, batch: Batch, error: BaseException) -> None:
+        expected = isinstance(error, SyncbridgeError)
+        logger.error("commit failed: %s", error, exc_info=None if expected else error)
+        self._failure = str(error) if expected else "storage failure"
+        self._retry_at = time.monotonic() + _COMMIT_RETRY
+        self.queue.failed(batch, self._failure)
+        if self._observer is not None:
+            self._observer.commit_failed(self._failure)
+
+    def _flush(self) -> None:
+        while self._outputs:
+            outputs, self._outputs = self._outputs, []
+            for connection in outputs:
+                connection.flush()
+
+    def _report(self) -> None:
+        touched = self.queue.touched
+        if touched and self._observer is not None:
+            for function in touched:
+                self._observer.jobs(function.name.decode(errors="replace"), function.tally)
+                function.tally = Tally()
+        touched.clear()
+
+
+class Connection(asyncio.Protocol):
+    """One socket: carries bytes between the transport and its Session, and holds back peers that do not read."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, server: JobServer) -> None:
+        self._server = server
+        self._limits = server.limits
+        #: Its submissions fill a batch; see JobServer.hold.
+        self.held = False
+        self.closed = asyncio.get_running_loop().create_future()
+        self._reading = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop has its own class
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        peer = transport.get_extra_info("peername")
+        self.session = Session(
+            self._server.queue,
+            self._has_output,
+            number=connection.fileno(),
+            address=peer[0] if peer else "-",
+            sessions=self._server.sessions.values(),
+        )
+        self.transport.set_write_buffer_limits(high=self._limits.output_pause)
+        if not self._server.admit(self):
+            self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        self.session.receive(data, time.monotonic())
+        self._server.received(self)
+        self._balance()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._server.lost(self)
+        self.closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        self.session.blocked = True
+        self._balance()
+
+    def resume_writing(self) -> None:
+        self.session.blocked = False
+        self._resume()
+
+    def release(self) -> None:
+        """Its submissions are on their way: read on."""
+        self.held = False
+        self._balance()
+
+    def flush(self) -> None:
+        """Send what the session has to say."""
+        if self.transport.is_closing():
+            return
+        self.transport.write(self.session.drain())
+        if self.transport.get_write_buffer_size() > self._limits.output_close:
+            logger.warning("%s closed: it leaves more than %d bytes unread", self, self._limits.output_close)
+            self.transport.abort()
+        elif self.session.closing:
+            self.transport.close()
+        elif self.session.pending and not self.session.blocked:
+            # Its next requests wait for their turn behind the other connections.
+            asyncio.get_running_loop().call_soon(self._resume)
+
+    def _has_output(self) -> None:
+        self._server.has_output(self)
+
+    def _resume(self) -> None:
+        if not self.transport.is_closing():
+            self.session.resume(time.monotonic())
+            self._server.received(self)
+            self._balance()
+
+    def _balance(self) -> None:
+        """Read only while what was read is dealt with."""
+        wanted = not (self.held or self.session.blocked or self.session.pending or self._server.stopping)
+        if wanted != self._reading and not self.transport.is_closing():
+            self._reading = wanted
+            if wanted:
+                self.transport.resume_reading()
+            else:
+                self.transport.pause_reading()
+        if self.session.closing:
+            self._has_output()  # nothing to say, but to be closed
+
+    def __repr__(self) -> str:
+        return f"connection {self.session.number} from {self.session.address}"
+
+
+def _listen_error(host: str, port: int, error: OSError) -> SyncbridgeError:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno == errno.EADDRINUSE:
+        return TransientError(
+            f"job server cannot listen on {host}:{port}: another process does",
+            hint=f"stop it, or choose another port in queue.listen; `ss -ltnp sport = :{port}` names it",
+        )
+    return ConfigError(
+        f"job server cannot listen on {host}:{port}: {reason}", hint="set queue.listen to an address of this host"
+    )
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where it is installed, else asyncio's: the server runs on both."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

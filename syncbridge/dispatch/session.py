@@ -1,0 +1,301 @@
+"""One connection's side of the protocol: packets in, calls on the queue core, packets out. No socket, no clock.
+
+A connection may submit, work, or both. Replies keep the order of the requests: while a submit waits for its commit,
+whatever is answered after it waits behind it. NOOP and WORK_* are not replies and go out at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from syncbridge.dispatch import packets as p
+from syncbridge.dispatch.admin import answer_text
+from syncbridge.dispatch.job import HIGH, LOW, NORMAL, Job
+from syncbridge.dispatch.queue import JobQueue
+from syncbridge.dispatch.worker import Worker
+from syncbridge.errors import ProtocolError
+
+MAX_FUNCTION = 512
+MAX_UNIQUE = 64
+MAX_CLIENT_ID = 128
+
+_NOOP = p.response(p.NOOP)
+_NO_JOB = p.response(p.NO_JOB)
+
+#: Packet -> (priority, background).
+_SUBMITS = {
+    p.SUBMIT_JOB: (NORMAL, False),
+    p.SUBMIT_JOB_HIGH: (HIGH, False),
+    p.SUBMIT_JOB_LOW: (LOW, False),
+    p.SUBMIT_JOB_BG: (NORMAL, True),
+    p.SUBMIT_JOB_HIGH_BG: (HIGH, True),
+    p.SUBMIT_JOB_LOW_BG: (LOW, True),
+}
+
+
+class Session:
+    """Feed it with receive(); send what drain() gives.
+
+    `on_output` is called when there is something to send after there was nothing. `closing` is set once the peer is to
+    be closed after the output; requests still unread are then dropped.
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        on_output: Callable[[], None],
+        *,
+        number: int = 0,
+        address: str = "-",
+        sessions: Iterable[Session] = (),
+    ) -> None:
+        self.queue = queue
+        #: For the `workers` command: the connection's number and address, the id it gave itself, and all the others.
+        self.number = number
+        self.address = address
+        self.client_id = b"-"
+        self.sessions = sessions
+        self.closing = False
+        #: Bytes not drained yet.
+        self.output_size = 0
+        #: Set by the driver while the peer does not read: requests wait in the inbox.
+        self.blocked = False
+        self.worker: Worker | None = None
+        self._on_output = on_output
+        self._output: list[bytes] = []
+        self._reader = p.PacketReader(max_packet=queue.limits.max_packet)
+        self._inbox: deque[p.Packet] = deque()
+        #: Submissions not answered yet; further replies wait behind them.
+        self._unanswered = 0
+        #: Foreground jobs whose results this connection waits for.
+        self._waiting: dict[int, Job] = {}
+        self._exceptions = False
+        self._handlers: dict[int, Callable[[bytes, float], None]] = {
+            p.TEXT: self._on_text,
+            p.CAN_DO: self._on_can_do,
+            p.CANT_DO: self._on_cant_do,
+            p.RESET_ABILITIES: self._on_reset_abilities,
+            p.PRE_SLEEP: self._on_pre_sleep,
+            p.GRAB_JOB: self._on_grab_job,
+            p.GRAB_JOB_UNIQ: self._on_grab_job_uniq,
+            p.GRAB_JOB_ALL: self._on_grab_job_uniq,
+            p.WORK_COMPLETE: self._on_work_complete,
+            p.WORK_FAIL: self._on_work_fail,
+            p.WORK_EXCEPTION: self._on_work_exception,
+            p.WORK_DATA: self._on_work_data,
+            p.WORK_WARNING: self._on_work_warning,
+            p.WORK_STATUS: self._on_work_status,
+            p.GET_STATUS: self._on_get_status,
+            p.ECHO_REQ: self._on_echo,
+            p.OPTION_REQ: self._on_option,
+            p.SET_CLIENT_ID: self._on_set_client_id,
+        }
+
+    # -- driver --------------------------------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> bool:
+        """Requests wait in the inbox until output is drained."""
+        return bool(self._inbox)
+
+    @property
+    def held(self) -> int:
+        """Bytes of an incomplete packet."""
+        return self._reader.held
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take bytes from the peer and act on every complete packet."""
+        self._inbox.extend(self._reader.receive(data))
+        self.resume(now)
+
+    def resume(self, now: float) -> None:
+        """Work on the inbox until it is empty or the peer has too much to read."""
+        inbox, handlers, pause = self._inbox, self._handlers, self.queue.limits.output_pause
+        while inbox and not self.closing:
+            if self.blocked or self.output_size > pause:
+                return
+            kind, body = inbox.popleft()
+            try:
+                submit = _SUBMITS.get(kind)
+                if submit is not None:
+                    self._submit(*submit, body, now)
+                elif kind in handlers:
+                    handlers[kind](body, now)
+                else:
+                    self._error(b"INVALID_COMMAND", b"Command not expected")
+            except ProtocolError as error:
+                self._error(b"INVALID_COMMAND", str(error).encode())
+        if self._reader.error is not None and not self.closing:
+            if isinstance(self._reader.error, p.WrongMagic):
+                self._error(b"INVALID_MAGIC", str(self._reader.error).encode())
+            self.closing = True
+
+    def drain(self) -> bytes:
+        """What is to be sent now."""
+        output = b"".join(self._output)
+        self._output.clear()
+        self.output_size = 0
+        return output
+
+    def disconnected(self) -> None:
+        """The connection is gone: its jobs return to the queue, the jobs only it waited for are dropped."""
+        self.closing = True
+        self._inbox.clear()
+        self._output.clear()
+        if self.worker is not None:
+            self.queue.disconnect(self.worker)
+        for job in self._waiting.values():
+            self.queue.abandon(self, job)
+
+    # -- Client (see job.py) -------------------------------------------------------------------------------------
+
+    def created(self, job: Job) -> None:
+        self._unanswered -= 1
+        self._send(p.response(p.JOB_CREATED, self.queue.handle(job)))
+
+    def refused(self, reason: str) -> None:
+        self._unanswered -= 1
+        self._send(p.response(p.ERROR, b"QUEUE_ERROR", reason.encode()))
+
+    def deliver(self, reply: bytes) -> None:
+        self._unanswered -= 1
+        self._send(reply)
+
+    def progress(self, kind: int, job: Job, data: bytes) -> None:
+        handle = self.queue.handle(job)
+        if kind in (p.WORK_COMPLETE, p.WORK_FAIL, p.WORK_EXCEPTION):
+            self._waiting.pop(job.id, None)
+        if kind == p.WORK_EXCEPTION and not self._exceptions:
+            kind = p.WORK_FAIL
+        self._send(p.response(kind, handle) if kind == p.WORK_FAIL else p.response(kind, handle, data))
+
+    # -- output --------------------------------------------------------------------------------------------------
+
+    def _send(self, packet: bytes) -> None:
+        if self.closing:
+            return
+        if not self._output:
+            self._on_output()
+        self._output.append(packet)
+        self.output_size += len(packet)
+
+    def _reply(self, packet: bytes) -> None:
+        if self._unanswered:
+            self._unanswered += 1
+            self.queue.answer(self, packet)
+        else:
+            self._send(packet)
+
+    def _error(self, code: bytes, text: bytes) -> None:
+        self._reply(p.response(p.ERROR, code, text))
+
+    # -- client packets ------------------------------------------------------------------------------------------
+
+    def _submit(self, priority: int, background: bool, body: bytes, now: float) -> None:
+        function, unique, payload = p.arguments(body, 3)
+        if len(function) > MAX_FUNCTION or len(unique) > MAX_UNIQUE:
+            self._error(b"ARGUMENT_TOO_LARGE", b"function name or unique is too long")
+            return
+        if not function:
+            raise ProtocolError("function name is empty")
+        self._unanswered += 1
+        job = self.queue.submit(self, function, priority, unique, payload, background=background, now=now)
+        if job is not None and not background:
+            self._waiting[job.id] = job
+
+    def _on_get_status(self, body: bytes, now: float) -> None:
+        status = self.queue.status(body)
+        known, running = str(int(status.known)).encode(), str(int(status.running)).encode()
+        self._reply(p.response(p.STATUS_RES, body, known, running, status.numerator, status.denominator))
+
+    def _on_echo(self, body: bytes, now: float) -> None:
+        self._reply(p.response(p.ECHO_RES, body))
+
+    def _on_option(self, body: bytes, now: float) -> None:
+        if body.lower() == b"exceptions":
+            self._exceptions = True
+            self._reply(p.response(p.OPTION_RES, body))
+        else:
+            self._error(b"UNKNOWN_OPTION", b"Server does not recognize given option")
+
+    def _on_text(self, line: bytes, now: float) -> None:
+        answer = answer_text(self, line)
+        if answer is None:
+            self.closing = True
+        elif answer:
+            self._reply(answer)
+
+    # -- worker packets ------------------------------------------------------------------------------------------
+
+    def _as_worker(self) -> Worker:
+        if self.worker is None:
+            self.worker = Worker(self._wake)
+        return self.worker
+
+    def _wake(self) -> None:
+        self._send(_NOOP)
+
+    def _on_set_client_id(self, body: bytes, now: float) -> None:
+        self.client_id = body[:MAX_CLIENT_ID]
+
+    def _on_can_do(self, body: bytes, now: float) -> None:
+        if not body or len(body) > MAX_FUNCTION:
+            raise ProtocolError("function name is empty or too long")
+        self.queue.can_do(self._as_worker(), body)
+
+    def _on_cant_do(self, body: bytes, now: float) -> None:
+        self.queue.cannot_do(self._as_worker(), body)
+
+    def _on_reset_abilities(self, body: bytes, now: float) -> None:
+        self.queue.reset_abilities(self._as_worker())
+
+    def _on_pre_sleep(self, body: bytes, now: float) -> None:
+        self.queue.pre_sleep(self._as_worker(), now)
+
+    def _on_grab_job(self, body: bytes, now: float) -> None:
+        grabbed = self.queue.grab(self._as_worker(), now)
+        if grabbed is None:
+            self._reply(_NO_JOB)
+        else:
+            handle, job, payload = grabbed
+            self._reply(p.response(p.JOB_ASSIGN, handle, job.function.name, payload))
+
+    def _on_grab_job_uniq(self, body: bytes, now: float) -> None:
+        # GRAB_JOB_ALL too: gearmand answers it with JOB_ASSIGN_UNIQ unless the job has a reducer.
+        grabbed = self.queue.grab(self._as_worker(), now)
+        if grabbed is None:
+            self._reply(_NO_JOB)
+        else:
+            handle, job, payload = grabbed
+            self._reply(p.response(p.JOB_ASSIGN_UNIQ, handle, job.function.name, job.unique, payload))
+
+    def _on_work_complete(self, body: bytes, now: float) -> None:
+        handle, _, data = body.partition(b"\0")
+        self._reported(self.queue.complete(self._as_worker(), handle, data))
+
+    def _on_work_fail(self, body: bytes, now: float) -> None:
+        # Perl's worker ends the handle with a NUL.
+        self._reported(self.queue.fail(self._as_worker(), body.rstrip(b"\0"), now))
+
+    def _on_work_exception(self, body: bytes, now: float) -> None:
+        handle, _, data = body.partition(b"\0")
+        self._reported(self.queue.fail(self._as_worker(), handle, now, p.WORK_EXCEPTION, data))
+
+    def _on_work_data(self, body: bytes, now: float) -> None:
+        handle, _, data = body.partition(b"\0")
+        self._reported(self.queue.progress(self._as_worker(), handle, p.WORK_DATA, data))
+
+    def _on_work_warning(self, body: bytes, now: float) -> None:
+        handle, _, data = body.partition(b"\0")
+        self._reported(self.queue.progress(self._as_worker(), handle, p.WORK_WARNING, data))
+
+    def _on_work_status(self, body: bytes, now: float) -> None:
+        handle, numerator, denominator = p.arguments(body, 3)
+        worker = self._as_worker()
+        self.queue.set_status(worker, handle, numerator, denominator)
+        self._reported(self.queue.progress(worker, handle, p.WORK_STATUS, numerator + b"\0" + denominator))
+
+    def _reported(self, known: bool) -> None:
+        if not known:
+            self._error(b"JOB_NOT_FOUND", b"Job given in work result not found")
