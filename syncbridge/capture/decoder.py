@@ -34,14 +34,15 @@ class Decoder:
 
     def __init__(self, table_map: TableMap, schema: TableSchema, *, mariadb: bool) -> None:
         self.schema = schema
-        self.width = len(schema.columns)
+        self.width = len(table_map.columns)
         bitmap = bytes_of_ones(self.width)
         #: The columns-present bitmaps of one and of two images that hold every column.
         self.full_images = (b"", bitmap, 2 * bitmap)
         self._fields = [
             _field(mapped, column, mariadb=mariadb)
-            for mapped, column in zip(table_map.columns, schema.columns, strict=True)
+            for mapped, column in zip(table_map.columns, schema.columns, strict=False)
         ]
+        self._fields += [Field("", "Q", []) for _ in range(schema.hash_columns)]
         self.images: Decode = self._compile(pairs=False)
         self._pairs: Decode | None = None
 
@@ -76,7 +77,7 @@ class Field:
 
     `formats`: struct codes (little-endian) of the fixed part; `size` their bytes. `body`: statements that set `{v}`
     from the unpacked names `{a}`, `{b}`… For a variable column the last unpacked name(s) are its length `{n}`, and
-    the body sees the slice bounds `p` and `q`.
+    the body sees the slice bounds `p` and `q`. A field without a body is read over: the row does not have it.
     """
 
     name: str
@@ -102,7 +103,7 @@ def generate(fields: list[Field], *, pairs: bool) -> tuple[str, dict[str, Any]]:
     environment["NO_NULLS"] = bytes(null_bytes - 1) + bytes((unused,))
     environment["MASK"] = (1 << len(fields)) - 1
     lines = ["def decode(data, text, p, end):", " rows = []", " append = rows.append", " while p < end:"]
-    row = "{" + ", ".join(f"{item.name!r}: v{index}" for index, item in enumerate(fields)) + "}"
+    row = "{" + ", ".join(f"{item.name!r}: v{index}" for index, item in enumerate(fields) if item.body) + "}"
     for image in ("before", "after") if pairs else ("row",):
         if null_bytes == 1:
             lines.append(f"  if not data[p] & {(1 << len(fields)) - 1}:")

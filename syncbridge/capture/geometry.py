@@ -10,6 +10,8 @@ from syncbridge.capture.numbers import double_text
 _NAMES = (
     "", "POINT", "LINESTRING", "POLYGON", "MULTIPOINT", "MULTILINESTRING", "MULTIPOLYGON", "GEOMETRYCOLLECTION",
 )  # fmt: skip
+#: Characters that ST_AsText gives a coordinate before it resorts to an exponent.
+_MYSQL_WIDTH, _MARIADB_WIDTH = 25, 1000
 _POINT, _LINESTRING, _POLYGON, _MULTIPOINT, _MULTILINESTRING, _MULTIPOLYGON, _COLLECTION = range(1, 8)
 
 
@@ -39,7 +41,8 @@ class _Reader:
         self.at += 16
         if self.swap:
             x, y = y, x
-        return f"{double_text(x)} {double_text(y)}"
+        width = _MARIADB_WIDTH if self.mariadb else _MYSQL_WIDTH
+        return f"{double_text(x, width)} {double_text(y, width)}"
 
     def points(self) -> str:
         return ",".join([self.point() for _ in range(self.count())])

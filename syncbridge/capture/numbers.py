@@ -14,17 +14,17 @@ def float_text(value: float) -> str:
     return text if "e" not in text else _expand(text)
 
 
-def double_text(value: float) -> str:
-    """A DOUBLE: the shortest digits that read back as the same number."""
+def double_text(value: float, width: int = 1000) -> str:
+    """A DOUBLE: the shortest digits that read back as the same number, without exponent if that fits `width`."""
     text = repr(value)
     if text.endswith(".0"):
         text = text[:-2]
     if "e" not in text and len(text) < 16:
         return text
-    return _expand(text)
+    return _expand(text, width)
 
 
-def _expand(text: str) -> str:
+def _expand(text: str, width: int = 1000) -> str:
     """Rewrite a number's text in the server's choice between fixed and exponent form."""
     sign = "-" if text.startswith("-") else ""
     mantissa, _, exponent_text = text.removeprefix("-").partition("e")
@@ -36,13 +36,19 @@ def _expand(text: str) -> str:
     digits = digits.strip("0") or "0"
     if digits == "0":
         return f"{sign}0"
-    if exponent not in _FIXED:
-        return f"{sign}{digits[0]}{'.' if len(digits) > 1 else ''}{digits[1:]}e{exponent}"
+    if exponent in _FIXED or 0 < exponent < len(digits) - 1:
+        fixed = sign + _fixed(digits, exponent)
+        if len(fixed) <= width:
+            return fixed
+    return f"{sign}{digits[0]}{'.' if len(digits) > 1 else ''}{digits[1:]}e{exponent}"
+
+
+def _fixed(digits: str, exponent: int) -> str:
     if exponent < 0:
-        return f"{sign}0.{'0' * (-exponent - 1)}{digits}"
+        return f"0.{'0' * (-exponent - 1)}{digits}"
     digits = digits.ljust(exponent + 1, "0")
     fraction = digits[exponent + 1 :]
-    return f"{sign}{digits[: exponent + 1]}{'.' if fraction else ''}{fraction}"
+    return f"{digits[: exponent + 1]}{'.' if fraction else ''}{fraction}"
 
 
 #: Bytes that hold 0..9 decimal digits.

@@ -7,7 +7,7 @@ the decoder and by the SELECT renderer. This module never looks at the binlog.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -184,6 +184,8 @@ class TableSchema:
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...] = ()
     collation: str | None = None  # the table's default: what a later ADD COLUMN without one takes
+    #: MariaDB's invisible DB_ROW_HASH_n columns (of unique keys over long columns): last in the binlog, never selected.
+    hash_columns: int = 0
 
     def types(self) -> dict[str, str]:
         """The `types` of every event of this table: column name -> kind, columns without a kind left out."""
@@ -206,7 +208,9 @@ class TableSchema:
             )
         columns = tuple(Column(**{**column, "members": tuple(column["members"])}) for column in stored["columns"])
         primary_key = tuple(stored["primary_key"])
-        return cls(stored["db"], stored["table"], columns, primary_key, stored.get("collation"))
+        return cls(
+            stored["db"], stored["table"], columns, primary_key, stored["collation"], stored.get("hash_columns", 0)
+        )
 
 
 def load_tables(connection: Any, tables: Iterable[tuple[str, str]]) -> dict[tuple[str, str], TableSchema]:
@@ -262,14 +266,18 @@ def _load_chunk(
         )
         columns[db, table].append(column)
     keys: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for db, table, name in _rows(
+    hashes: Counter[tuple[str, str]] = Counter()
+    for db, table, index, part, type_, name in _rows(
         connection,
-        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.STATISTICS"  # noqa: S608 - constants
-        f" WHERE INDEX_NAME = 'PRIMARY' AND (TABLE_SCHEMA, TABLE_NAME) IN {chosen}"
-        " ORDER BY TABLE_SCHEMA, TABLE_NAME, SEQ_IN_INDEX",
+        "SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX, INDEX_TYPE, COLUMN_NAME"  # noqa: S608 - constants
+        f" FROM information_schema.STATISTICS WHERE (TABLE_SCHEMA, TABLE_NAME) IN {chosen}"
+        " ORDER BY TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX",
         arguments,
     ):
-        keys[db, table].append(name)
+        if index == "PRIMARY":
+            keys[db, table].append(name)
+        if mariadb and type_ == "HASH" and int(part) == 1:
+            hashes[db, table] += 1
     collations: dict[tuple[str, str], str | None] = {
         (db, table): collation
         for db, table, collation in _rows(
@@ -283,7 +291,7 @@ def _load_chunk(
     asked = {(db.lower(), table.lower()): (db, table) for db, table in wanted} | {pair: pair for pair in wanted}
     return {
         asked.get(pair, asked.get((pair[0].lower(), pair[1].lower()), pair)): TableSchema(
-            *pair, tuple(found), tuple(keys[pair]), collations.get(pair)
+            *pair, tuple(found), tuple(keys[pair]), collations.get(pair), hashes[pair]
         )
         for pair, found in columns.items()
     }

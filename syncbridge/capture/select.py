@@ -27,8 +27,6 @@ def select_expression(column: Column) -> str:
     if column.data_type in GEOMETRY_TYPES:
         # Without an SRID of its own a column may mix systems: there, all coordinates are printed x first.
         return f"ST_AsText({name})"
-    if column.data_type == "bit":
-        return f"{name}+0"
     return name
 
 
@@ -47,6 +45,8 @@ def _conversion(column: Column, value: str) -> str:
     data_type = column.data_type
     if data_type in BINARY_TYPES:
         return f"b64({value}, newline=False).decode()"
-    if (data_type in INTEGER_TYPES and not column.zerofill) or data_type == "bit":
+    if data_type == "bit":
+        return f"int.from_bytes({value}, 'big')"
+    if data_type in INTEGER_TYPES and not column.zerofill:
         return f"int({value})"
     return f"{value}.decode('utf-8', 'replace')"

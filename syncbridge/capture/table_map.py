@@ -159,7 +159,9 @@ def _optional(columns: list[MappedColumn], kind: int, value: _Cursor) -> None:
             column.name = value.take(value.number()).decode()
 
 
-_CHARACTER = frozenset((STRING, VAR_STRING, VARCHAR, BLOB, TINY_BLOB, MEDIUM_BLOB, LONG_BLOB))
+_CHARACTER = frozenset(
+    (STRING, VAR_STRING, VARCHAR, BLOB, TINY_BLOB, MEDIUM_BLOB, LONG_BLOB, BLOB_COMPRESSED, VARCHAR_COMPRESSED)
+)
 
 
 def check_schema(table_map: TableMap, schema: TableSchema) -> None:
@@ -168,9 +170,10 @@ def check_schema(table_map: TableMap, schema: TableSchema) -> None:
     def refuse(reason: str) -> SchemaMismatch:
         return SchemaMismatch(schema.db, schema.table, reason)
 
-    if len(table_map.columns) != len(schema.columns):
-        raise refuse(f"it has {len(table_map.columns)} columns, we know {len(schema.columns)}")
-    for number, (mapped, column) in enumerate(zip(table_map.columns, schema.columns, strict=True), 1):
+    known = len(schema.columns) + schema.hash_columns
+    if len(table_map.columns) != known:
+        raise refuse(f"it has {len(table_map.columns)} columns, we know {known}")
+    for number, (mapped, column) in enumerate(zip(table_map.columns, schema.columns, strict=False), 1):
         reason = _difference(mapped, column)
         if reason:
             raise refuse(f"column {number} ({column.name} {column.column_type}) {reason}")

@@ -1,0 +1,107 @@
+"""Reading back what a test did to a server: from the binlog through our reader, and by SELECT."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from typing import Any
+
+from syncbridge.capture.binlog import BinlogReader
+from syncbridge.capture.connection import (
+    ConnectionSettings,
+    Position,
+    connect,
+    current_position,
+    identify,
+    start_dump,
+)
+from syncbridge.capture.events import Heartbeat, Item, Rows
+from syncbridge.capture.schema import TableSchema, load_tables
+from syncbridge.capture.select import row_values, select_list
+from syncbridge.capture.stream import BinlogStream
+from tests.servers import SqlServer
+
+Tables = dict[tuple[str, str], TableSchema]
+REPLICA_ID = 99_000
+
+
+def settings_of(server: SqlServer, **changes: Any) -> ConnectionSettings:
+    return ConnectionSettings(**{"host": "127.0.0.1", "port": server.port, "user": "root", **changes})
+
+
+def position_of(server: SqlServer) -> Position:
+    with closing(connect(settings_of(server))) as connection:
+        return current_position(connection, identify(connection))
+
+
+def tables_of(server: SqlServer, *names: str) -> Tables:
+    """The schemas of tables in the test's database."""
+    with closing(connect(settings_of(server))) as connection:
+        return load_tables(connection, [(server.database, name) for name in names])
+
+
+def read_items(
+    server: SqlServer,
+    start: Position,
+    tables: Tables | Callable[[str, str], TableSchema | None],
+    *,
+    settings: ConnectionSettings | None = None,
+    **dump: Any,
+) -> Iterator[Item]:
+    """Every item from `start` to the present end of the binlog."""
+    schema_for = tables if callable(tables) else (lambda db, table: tables.get((db, table)))
+    for event, reader in read_events(server, start, schema_for, settings=settings, **dump):
+        for item in reader.feed(event):
+            if isinstance(item, Heartbeat):
+                return
+            yield item
+
+
+def read_events(
+    server: SqlServer,
+    start: Position,
+    schema_for: Callable[[str, str], TableSchema | None],
+    *,
+    settings: ConnectionSettings | None = None,
+    **dump: Any,
+) -> Iterator[tuple[bytes, BinlogReader]]:
+    settings = settings or settings_of(server)
+    connection = connect(settings)
+    stream = BinlogStream(connection)
+    try:
+        start_dump(connection, identify(connection), start, REPLICA_ID, **{"heartbeat_s": 0.05, **dump})
+        reader = BinlogReader(schema_for, skip_to=(start.file, start.pos) if start.file else None)
+        while True:
+            for event in stream.read(10):
+                yield event, reader
+    finally:
+        stream.close()
+
+
+def final_rows(items: Iterable[Item], key: str = "id") -> dict[str, dict[Any, dict[str, Any]]]:
+    """Table name -> key -> row, after applying every change in order."""
+    tables: dict[str, dict[Any, dict[str, Any]]] = defaultdict(dict)
+    for item in items:
+        if not isinstance(item, Rows):
+            continue
+        table = tables[item.schema.table]
+        for row in item.rows:
+            if isinstance(row, tuple):
+                before, after = row
+                assert table.pop(before[key]) == before, f"before image of {item.schema.table} differs"
+                table[after[key]] = after
+            elif item.op == "c":
+                table[row[key]] = row
+            else:
+                assert table.pop(row[key]) == row, f"deleted image of {item.schema.table} differs"
+    return tables
+
+
+def selected_rows(server: SqlServer, schema: TableSchema, key: str = "id") -> dict[Any, dict[str, Any]]:
+    """key -> row as SELECT shows it."""
+    decode = row_values(schema)
+    with closing(connect(settings_of(server), raw=True)) as connection, connection.cursor() as cursor:
+        cursor.execute(f"SELECT {select_list(schema)} FROM `{schema.db}`.`{schema.table}`")
+        rows = [decode(row) for row in cursor.fetchall()]
+    return {row[key]: row for row in rows}
