@@ -17,6 +17,7 @@ from syncbridge.state import tables
 from syncbridge.state.checkpoints import Checkpoints
 from syncbridge.state.failures import DeadLetters, Retries
 from syncbridge.state.mappings import Mappings
+from syncbridge.state.mirror import Mirror
 from syncbridge.state.requests import Requests
 from syncbridge.state.schemas import Schemas
 from syncbridge.state.snapshots import Snapshots
@@ -50,6 +51,7 @@ class State:
         self.checkpoints = Checkpoints(database)
         self.schemas = Schemas(database)
         self.mappings = Mappings(database)
+        self.mirror = Mirror(database)
         self.snapshots = Snapshots(database)
         self.requests = Requests(database)
         self.retries = Retries(database)

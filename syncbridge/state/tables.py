@@ -68,6 +68,14 @@ mapping_history = Table(
     **_OPTIONS,
 )
 
+mirror = Table(
+    "sb_mirror",
+    metadata,
+    Column("pipeline", String(40), primary_key=True),
+    Column("sink_id", String(64), nullable=False),
+    **_OPTIONS,
+)
+
 snapshot = Table(
     "sb_snapshot",
     metadata,
