@@ -50,6 +50,8 @@ TEXTS = [
     "paid",
     " 7",
 ]
+#: Between two literals MySQL counts trailing spaces and MariaDB does not (docs/expressions.md).
+LITERALS = [text for text in TEXTS if not text.endswith(" ")]
 NUMBERS = [0, 1, -1, 2, 5, -7, 10, 12, 100, 2**31 - 1]
 BIG = [0, 5, 2**53 + 1, -(2**62), 2**53]
 DECIMALS = ["0.000", "1.500", "-2.125", "12.340", "99999.999", "5.000"]
@@ -64,14 +66,14 @@ def _quoted(text: str) -> str:
 
 
 numbers = st.one_of(
-    st.sampled_from(["i", "b", "d", "f", "y", "i", "d"]),
+    st.sampled_from(["i", "b", "d", "f", "i", "d"]),
     st.sampled_from(NUMBERS).map(lambda n: str(n) if n >= 0 else f"({n})"),
     st.sampled_from(["0.5", "1.50", "-2.125", "5.0", "3e0", "1.25e1"]),
     st.just("NULL"),
 )
-texts = st.one_of(st.sampled_from(["s", "t", "e"]), st.sampled_from(TEXTS).map(_quoted))
+texts = st.one_of(st.sampled_from(["s", "t", "e"]), st.sampled_from(LITERALS).map(_quoted))
 #: Without the ENUM: as a number it is its index, which an event does not carry (docs/expressions.md).
-digits = st.one_of(st.sampled_from(["s", "t"]), st.sampled_from(TEXTS).map(_quoted))
+digits = st.one_of(st.sampled_from(["s", "t"]), st.sampled_from(LITERALS).map(_quoted))
 
 
 def _numeric(inner: st.SearchStrategy[str], conditions: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
@@ -126,6 +128,7 @@ def _conditions(nested: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         call("({} {} {})", text, equality, text),
         call("({} {} {})", number, comparison, digits),
         call("({} {} {})", st.sampled_from(["dt", "at"]), comparison, st.sampled_from(DATES + MOMENTS).map(_quoted)),
+        call("(y {} {})", comparison, st.sampled_from(["1999", "2020", "'2024'"])),
         call("(tm {} {})", comparison, st.sampled_from(TIMES).map(_quoted)),
         call("(v {} {})", comparison, st.sampled_from(["x'00'", "x'6162'", "'ab'"])),
         call("(dt {} at)", comparison),
