@@ -1,7 +1,7 @@
 """The one way that data takes: capture -> dispatch -> sinks, and only the wiring knows more than one of them.
 
 A stage (capture/, dispatch/, sinks/) imports core modules and itself. A core module (and state/) imports no stage. The
-wiring - pipeline.py, supervisor.py and commands/ - imports what it wires, and nothing imports the wiring but itself.
+wiring - pipeline.py, supervisor.py, commands/ and __main__.py - imports what it wires, and nothing imports the wiring but itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "syncbridge"
 STAGES = {"capture", "dispatch", "sinks"}
-WIRING = {"pipeline", "supervisor", "commands"}
+WIRING = {"pipeline", "supervisor", "commands", "__main__"}
 
 
 def room(module: str) -> str:
