@@ -26,6 +26,7 @@ TRANSACTIONS = Counter("syncbridge_transactions_captured", "Transactions read fr
 QUEUE_WAIT = Histogram("syncbridge_queue_wait_seconds", "From capture to the worker", buckets=_SECONDS)
 APPLY = Histogram("syncbridge_apply_seconds", "One batch applied to Redis", buckets=_SECONDS)
 COMMIT = Histogram("syncbridge_queue_commit_seconds", "One group commit of the queue's store", buckets=_SECONDS)
+COMMIT_FAILED = Counter("syncbridge_queue_commits_failed", "Group commits that the queue's store refused")
 QUEUE_JOBS = Gauge("syncbridge_queue_jobs", "Jobs in the queue", ["function"], multiprocess_mode="mostrecent")
 QUEUE_OLDEST = Gauge(
     "syncbridge_queue_oldest_seconds", "Age of the oldest job", ["function"], multiprocess_mode="mostrecent"
@@ -92,8 +93,18 @@ def current_lag(measured: float, proved_at: float, interval: float, now: float) 
     return max(measured, now - proved_at - 2 * interval)
 
 
+class _Relay(Collector):
+    """Passes on what another registry holds."""
+
+    def __init__(self, source: CollectorRegistry) -> None:
+        self._source = source
+
+    def collect(self) -> Iterable[Metric]:
+        return self._source.collect()
+
+
 class LagCollector(Collector):
-    """Adds syncbridge_lag_seconds to a registry, computed when it is read: a frozen capture shows as growing lag."""
+    """syncbridge_lag_seconds out of a registry's heartbeat gauges, when it is read: a frozen capture shows as lag."""
 
     def __init__(self, source: CollectorRegistry) -> None:
         self._source = source
@@ -116,6 +127,9 @@ class LagCollector(Collector):
             )
 
 
-def default_registry() -> CollectorRegistry:
-    """The registry that the metrics above record into."""
-    return REGISTRY
+def with_lag(source: CollectorRegistry = REGISTRY) -> CollectorRegistry:
+    """A registry with everything of `source`, and the lag."""
+    whole = CollectorRegistry()
+    whole.register(_Relay(source))
+    whole.register(LagCollector(source))
+    return whole

@@ -151,14 +151,12 @@ class Supervisor:
     # -- what others see -----------------------------------------------------------------------------------------------
 
     def _make_registry(self) -> CollectorRegistry:
+        """The children's metrics added up, ours beside them."""
         registry = CollectorRegistry()
         MultiProcessCollector(registry, path=str(self._metrics_folder))  # type: ignore[no-untyped-call]
-        whole = CollectorRegistry()
         for collector in (metrics.RESTARTS, metrics.STAGE_UP, metrics.BUILD):
-            whole.register(collector)
-        MultiProcessCollector(whole, path=str(self._metrics_folder))  # type: ignore[no-untyped-call]
-        whole.register(metrics.LagCollector(registry))
-        return whole
+            registry.register(collector)
+        return metrics.with_lag(registry)
 
     def _start_http(self) -> HttpServer | None:
         listen = self._config.http.listen

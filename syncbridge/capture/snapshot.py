@@ -327,7 +327,7 @@ class Snapshots:
             key = request.payload["key"]
             row = found.get(orjson.dumps(list(key.values())))
             images = request.payload.get("rows") or []
-            for op, before, after in reread_events(key, row, images):
+            for op, before, after in reread_events(row, images):
                 one = event(watermark.transaction, shape, op, key, before, after, now, watermark.version)
                 if op == DELETE:
                     one["types"] = request.payload.get("types") or chunk.types
@@ -341,12 +341,13 @@ class Snapshots:
 
 
 def reread_events(
-    key: dict[str, Any], row: dict[str, Any] | None, images: list[dict[str, Any]]
+    row: dict[str, Any] | None, images: list[dict[str, Any]]
 ) -> list[tuple[str, dict[str, Any] | None, dict[str, Any] | None]]:
     """(op, before, after) for one row read again. Pure.
 
     `images`: what the row looked like in the event that was too old to apply; keys that only they yield must go.
+    A row that is gone and has no image is known by its key alone: before and after are None.
     """
     if row is not None:
         return [(READ, None, row), *((UPDATE, image, row) for image in images)]
-    return [(DELETE, image, None) for image in images] or [(DELETE, key, None)]
+    return [(DELETE, image, None) for image in images] or [(DELETE, None, None)]

@@ -47,9 +47,9 @@ def test_every_event_is_a_job_that_workers_accept() -> None:
 
 def test_a_row_read_again_takes_the_keys_of_its_old_images_with_it() -> None:
     row, old = {"id": 1, "email": "new"}, {"id": 1, "email": "old"}
-    assert reread_events({"id": 1}, row, [old]) == [("r", None, row), ("u", old, row)]
-    assert reread_events({"id": 1}, None, [old]) == [("d", old, None)]
-    assert reread_events({"id": 1}, None, []) == [("d", {"id": 1}, None)]
+    assert reread_events(row, [old]) == [("r", None, row), ("u", old, row)]
+    assert reread_events(None, [old]) == [("d", old, None)]
+    assert reread_events(None, []) == [("d", None, None)]
 
 
 def test_unread_bytes() -> None:
