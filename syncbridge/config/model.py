@@ -58,7 +58,7 @@ class SourceConfig(_Model):
                 raise ValueError("the source is MySQL or MariaDB: write mysql://user:password@host:3306")
             if url is not None and not url.host:
                 raise ValueError("this URL has no host: write mysql://user:password@host:3306")
-            if url is not None and url.query:
+            if url is not None and {name for name, _ in url.query} - {"unix_socket"}:
                 raise ValueError("options in this URL are not read: use ssl_ca, ssl_cert, ssl_key and ssl_verify")
         if value == ():
             raise ValueError("name at least one URL: mysql://user:password@host:3306")

@@ -1,0 +1,40 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from syncbridge.config import Config
+from syncbridge.errors import ConfigError
+from syncbridge.state import State
+
+ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The sync.yaml to use.", show_default=True)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+TableName = Annotated[str | None, typer.Option("--table", help="Only this table: db.table.")]
+
+DEFAULT_CONFIG = Path("sync.yaml")
+
+
+def split_table(text: str) -> tuple[str, str]:
+    """(db, table) of `db.table`. Raises ConfigError."""
+    db, dot, table = text.partition(".")
+    if not (dot and db and table):
+        raise ConfigError(f"--table: {text!r} is not possible", hint="write db.table, for example shop.orders")
+    return db, table
+
+
+def mapped_table(config: Config, text: str) -> tuple[str, str]:
+    """(db, table) of a --table option that must be mapped. Raises ConfigError."""
+    db, table = split_table(text)
+    if not config.mappings_of(db, table):
+        known = ", ".join(dict.fromkeys(mapping.table for mapping in config.mappings))
+        raise ConfigError(f"--table: {text} is not mapped in sync.yaml", hint=f"mapped are: {known}")
+    return db, table
+
+
+def open_state(config: Config) -> State:
+    """The state database of this pipeline. Raises ConfigError or TransientError."""
+    return State.open(config.state, config.name)
