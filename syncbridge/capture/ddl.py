@@ -136,6 +136,8 @@ class _Statement:
                     self._alter(rows_lost=ignore)
             case "CREATE":
                 replaces = reader.take("OR", "REPLACE")
+                if reader.take("UNIQUE", "INDEX"):
+                    self._create_unique()
                 if reader.take("TABLE"):
                     self._create(replaces=replaces)
             case "DROP":
@@ -242,10 +244,26 @@ class _Statement:
                     break
         elif reader.take("INDEX"):
             reader.take("IF", "EXISTS")
-            if reader.name().upper() == "PRIMARY":  # the one index that is part of the schema
-                reader.need("ON")
-                db, table = self._table()
-                self._alter_known(db, table, [Token(WORD, word) for word in ("DROP", "PRIMARY", "KEY")])
+            index = reader.next()
+            reader.need("ON")
+            self._alter_index(self._table(), [*_words("DROP INDEX"), index])
+
+    def _create_unique(self) -> None:
+        """CREATE UNIQUE INDEX: on MariaDB it may add a hidden column."""
+        while not self._reader.take("ON"):
+            if self._reader.done:
+                raise Unsure("CREATE INDEX without ON")
+            self._reader.next()
+        table = self._table()
+        self._alter_index(table, [*_words("ADD UNIQUE"), *self._reader.tokens[self._reader.position :]])
+
+    def _alter_index(self, table: tuple[str, str], clause: list[Token]) -> None:
+        """An index comes or goes; silent where nothing but the index does."""
+        before = self._schema(*table)
+        if before is not None:
+            self._alter_known(*table, clause)
+            if self._schema(*table) == before:
+                self._effects.pop()
 
     def _rename(self) -> None:
         reader = self._reader
@@ -358,6 +376,10 @@ class _Statement:
                 reshaped=altered.reshaped,
             )
         )
+
+
+def _words(text: str) -> list[Token]:
+    return [Token(WORD, word) for word in text.split()]
 
 
 def _certain(schema: TableSchema | None) -> TableSchema:

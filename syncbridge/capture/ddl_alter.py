@@ -13,12 +13,17 @@ from syncbridge.capture.ddl_columns import FIRST, Definition, checks_json, conve
 from syncbridge.capture.ddl_dialect import Dialect
 from syncbridge.capture.ddl_options import Options
 from syncbridge.capture.ddl_text import Reader, Token, Unsure, split
-from syncbridge.capture.schema import Column, TableSchema
+from syncbridge.capture.schema import GEOMETRY_TYPES, Column, TableSchema
 
-_INDEX_WORDS = "INDEX|KEY|FULLTEXT|SPATIAL|UNIQUE|FOREIGN"
+_INDEX_WORDS = "INDEX|KEY|FULLTEXT|SPATIAL|FOREIGN"
 #: Partition operations that remove or replace rows without row events; the others keep every row.
 _LOSE_ROWS = "DROP|TRUNCATE|DISCARD|IMPORT"
 _KEEP_ROWS = "ADD|COALESCE|REORGANIZE|REBUILD|OPTIMIZE|ANALYZE|CHECK|REPAIR"
+#: InnoDB's limit for a key; a unique key beyond it gets a hidden column of hashes on MariaDB.
+MAX_KEY_BYTES = 3072
+_LONG_TYPES = frozenset(
+    ("tinytext", "text", "mediumtext", "longtext", "tinyblob", "blob", "mediumblob", "longblob", *GEOMETRY_TYPES)
+)
 
 
 @dataclass(slots=True)
@@ -31,6 +36,7 @@ class Alteration:
     placed: list[Definition] = field(default_factory=list)  # additions and moves, in the order written
     renames: dict[str, str] = field(default_factory=dict)  # lower-case old name -> new name
     visibility: dict[str, bool] = field(default_factory=dict)  # lower-case name -> invisible
+    unique_keys: list[list[str]] = field(default_factory=list)  # columns that a new unique key takes whole
     drop_primary: bool = False
     primary_key: list[str] | None = None
     options: Options = field(default_factory=Options)
@@ -98,7 +104,7 @@ class AlterReader:
             reader.take("COLUMN")
             if_exists = reader.take("IF", "EXISTS")
             name = reader.name()
-            self._change(name, self._column_name(name), reader, if_exists=if_exists)
+            self._change(name, name, reader, if_exists=if_exists)  # MODIFY changes the name's spelling, too
         elif reader.take("CHANGE"):
             reader.take("COLUMN")
             if_exists = reader.take("IF", "EXISTS")
@@ -144,14 +150,16 @@ class AlterReader:
             return
         self.alteration.adds.append(definition)
         self.alteration.placed.append(definition)
-        self._note_primary(definition)
+        self._note_keys(definition)
 
     def _read_key(self, reader: Reader) -> bool:
         """A key or constraint, of which only the primary key matters; False: it is a column."""
-        columns = read_key(reader, self._dialect)
-        if columns:
-            self.alteration.primary_key = columns
-        return columns is not None
+        key = read_key(reader, self._dialect)
+        if key is not None and key.primary:
+            self.alteration.primary_key = key.columns
+        elif key is not None and key.unique:
+            self.alteration.unique_keys.append(key.columns)
+        return key is not None
 
     def _change(self, old: str, new: str, reader: Reader, *, if_exists: bool) -> None:
         definition = read_definition(new, reader, self._dialect, self._sql_mode, self._collation)
@@ -159,11 +167,13 @@ class AlterReader:
             self.alteration.changes.append((old.lower(), definition))
             if definition.place is not None:
                 self.alteration.placed.append(definition)
-            self._note_primary(definition)
+            self._note_keys(definition)
 
-    def _note_primary(self, definition: Definition) -> None:
+    def _note_keys(self, definition: Definition) -> None:
         if definition.primary:
             self.alteration.primary_key = [definition.column.name]
+        elif definition.unique:
+            self.alteration.unique_keys.append([definition.column.name])
 
     def _read_drop(self, reader: Reader) -> None:
         if reader.take("PRIMARY", "KEY"):
@@ -211,10 +221,6 @@ class AlterReader:
             return False
         raise Unsure(f"there is no column {name}")
 
-    def _column_name(self, name: str) -> str:
-        """The spelling that the table has for a column named in any case."""
-        return next((column.name for column in self._schema.columns if column.name.lower() == name.lower()), name)
-
     def _read_partition_operation(self, reader: Reader) -> bool:
         """A statement that is one operation on partitions; False: it is none."""
         if reader.at("CONVERT", "TABLE") or reader.at("CONVERT", "PARTITION"):
@@ -224,8 +230,17 @@ class AlterReader:
         return lose or keep
 
 
-def read_key(reader: Reader, dialect: Dialect) -> list[str] | None:
-    """A key or constraint: the columns of a primary key, [] for others, None where it is a column instead."""
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key or constraint, read; all that matters of one that is neither primary nor unique is that it is none."""
+
+    primary: bool = False
+    unique: bool = False
+    columns: list[str] = field(default_factory=list)  # of a unique key: those without a prefix length
+
+
+def read_key(reader: Reader, dialect: Dialect) -> Key | None:
+    """A key or constraint of CREATE or ALTER TABLE; None where it is a column instead. Raises Unsure."""
     if reader.at("PERIOD", "FOR") or reader.at("SYSTEM", "VERSIONING"):
         raise Unsure("system-versioned tables")
     if reader.take("CONSTRAINT"):
@@ -233,18 +248,24 @@ def read_key(reader: Reader, dialect: Dialect) -> list[str] | None:
         if not reader.at("PRIMARY|UNIQUE|FOREIGN|CHECK"):
             reader.name()
     if reader.take("PRIMARY", "KEY"):
-        while not reader.peek().is_mark("("):
-            if reader.done:
-                raise Unsure("a primary key without columns")
-            reader.next()
-        return [Reader(part).name() for part in split(reader.group())]
+        return Key(primary=True, columns=[Reader(part).name() for part in _key_parts(reader)])
+    if reader.take("UNIQUE"):
+        parts = [part for part in _key_parts(reader) if not Reader(part[1:]).peek().is_mark("(")]
+        return Key(unique=True, columns=[part[0].text for part in parts if part])
     if reader.take("CHECK"):
         if dialect.mariadb and checks_json(reader.group()) is not None:
             raise Unsure("a check that makes a column JSON")
-        return []
-    if reader.at(_INDEX_WORDS) or reader.at("VECTOR", "INDEX|KEY"):
-        return []
-    return None
+        return Key()
+    return Key() if reader.at(_INDEX_WORDS) or reader.at("VECTOR", "INDEX|KEY") else None
+
+
+def _key_parts(reader: Reader) -> list[Sequence[Token]]:
+    """The parts of a key, whose name and type come before them."""
+    while not reader.peek().is_mark("("):
+        if reader.done:
+            raise Unsure("a key without columns")
+        reader.next()
+    return split(reader.group())
 
 
 def _without_partitioning(tokens: Sequence[Token]) -> Sequence[Token]:
@@ -311,8 +332,15 @@ def apply(schema: TableSchema, alteration: Alteration, dialect: Dialect) -> Alte
         collation = alteration.convert[1]
     elif alteration.options.names_charset:
         collation = alteration.options.resolve(dialect, schema.collation)
-    result = TableSchema(schema.db, schema.table, tuple(columns), primary_key, collation)
     old = {column.name: column for column in schema.columns}
+    if dialect.mariadb:
+        grown = [
+            column for column in columns if column.name in origin and not is_long(old[origin[column.name]], dialect)
+        ]
+        if schema.hash_columns or any(is_long(column, dialect) for column in grown):
+            raise Unsure("hidden columns of unique keys over long columns may come or go")
+        refuse_hash_columns(alteration.unique_keys, columns, dialect)
+    result = replace(schema, columns=tuple(columns), primary_key=primary_key, collation=collation)
     order = [origin[column.name] for column in columns if column.name in origin]
     return Altered(
         result,
@@ -375,6 +403,24 @@ def named_key(names: Sequence[str], columns: Sequence[Column]) -> tuple[str, ...
         raise Unsure(f"there is no column {missing}") from None
 
 
+def is_long(column: Column, dialect: Dialect) -> bool:
+    """Whether MariaDB makes a unique key over the whole column with a hidden column of hashes."""
+    if column.data_type in _LONG_TYPES:
+        return True
+    width = dialect.widths.get(column.charset, 4) if column.charset else 1
+    return column.data_type not in ("enum", "set") and (column.length or 0) * width > MAX_KEY_BYTES
+
+
+def refuse_hash_columns(keys: Sequence[Sequence[str]], columns: Sequence[Column], dialect: Dialect) -> None:
+    """Raises Unsure where one of the unique keys may need a hidden column (TableSchema.hash_columns)."""
+    named = {column.name.lower(): column for column in columns}
+    for key in keys:
+        parts = [named[name.lower()] for name in key if name.lower() in named]
+        widths = [(column.length or 8) * dialect.widths.get(column.charset or "", 1) for column in parts]
+        if any(is_long(column, dialect) for column in parts) or sum(widths) > MAX_KEY_BYTES:
+            raise Unsure("a unique key over long columns")
+
+
 def _shows_else(old: Column, new: Column, *, redefined: bool) -> bool:
     """Whether SELECT may show another value in the same row. A laxer column, with nothing else changed, does not."""
     if redefined and (old.generated or new.generated):
@@ -384,4 +430,4 @@ def _shows_else(old: Column, new: Column, *, redefined: bool) -> bool:
     return old != new
 
 
-__all__ = ["AlterReader", "Alteration", "Altered", "apply", "named_key", "read_key"]
+__all__ = ["AlterReader", "Alteration", "Altered", "apply", "named_key", "read_key", "refuse_hash_columns"]

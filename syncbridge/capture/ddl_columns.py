@@ -57,6 +57,7 @@ class Definition:
     column: Column
     primary: bool = False
     place: str | None = None
+    unique: bool = False
     shows: bool = False  # rows that exist already show something other than NULL in it
 
 
@@ -74,6 +75,7 @@ class _Draft:
     binary: bool = False  # the BINARY attribute: the character set's _bin collation
     nullable: bool | None = None
     primary: bool = False
+    unique: bool = False
     auto_increment: bool = False
     has_default: bool = False
     generated: str = ""
@@ -105,6 +107,7 @@ def read_definition(
         _finish(name, draft, dialect, table_collation),
         draft.primary,
         place,
+        draft.unique,
         shows=draft.nullable is False or draft.has_default or draft.auto_increment or bool(draft.generated),
     )
 
@@ -155,7 +158,7 @@ def _read_attribute(reader: Reader, draft: _Draft) -> bool:
     elif reader.take("INVISIBLE"):
         draft.invisible = True
     elif reader.take("DEFAULT"):
-        draft.has_default = not _read_default(reader)
+        draft.has_default |= not _read_default(reader)
     elif reader.take("ON", "UPDATE"):
         _read_default(reader)
     elif reader.take("AUTO_INCREMENT") or reader.take("SERIAL", "DEFAULT", "VALUE"):
@@ -165,7 +168,7 @@ def _read_attribute(reader: Reader, draft: _Draft) -> bool:
     elif reader.take("SRID"):
         draft.srid = reader.number()
     elif reader.take("UNIQUE", "KEY") or reader.take("UNIQUE"):
-        pass
+        draft.unique = True
     else:
         return _read_charset(reader, draft) or _read_expression(reader, draft) or _read_harmless(reader)
     return True
@@ -418,8 +421,10 @@ def converted(column: Column, dialect: Dialect, charset: str, collation: str) ->
     """The column after CONVERT TO CHARACTER SET: TEXT grows where its characters would no longer fit."""
     if column.charset is None:
         return column
-    if "binary" in (charset, column.charset) or column.json:
+    if "binary" in (charset, column.charset):
         raise Unsure("converting to or from binary")
+    if any(not member.isascii() or member in ("", "?") for member in column.members):
+        raise Unsure("servers garble members of ENUM and SET that are not ASCII, both ways")
     kind, text = column.data_type, column.column_type
     if kind in TEXT_SIZES:
         size = TEXT_SIZES[kind] // dialect.widths[column.charset] * dialect.widths[charset]

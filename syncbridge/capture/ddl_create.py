@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from syncbridge.capture.ddl_alter import named_key, read_key
+from syncbridge.capture.ddl_alter import Key, named_key, read_key, refuse_hash_columns
 from syncbridge.capture.ddl_columns import Definition, read_definition
 from syncbridge.capture.ddl_dialect import Dialect
 from syncbridge.capture.ddl_options import Options
@@ -24,6 +24,7 @@ def read_table(
     collation = _read_options(options).resolve(dialect, None)
     definitions: list[Definition] = []
     primary_key: list[str] = []
+    unique_keys: list[list[str]] = []
     for part in split(elements):
         reader = Reader(part)
         key = read_key(reader, dialect)
@@ -31,9 +32,14 @@ def read_table(
             name = reader.name()
             definition = read_definition(name, reader, dialect, sql_mode, collation)
             definitions.append(definition)
-            key = [name] if definition.primary else []
-        primary_key += key
+            key = Key(definition.primary, definition.unique, [name])
+        if key.primary:
+            primary_key += key.columns
+        elif key.unique:
+            unique_keys.append(key.columns)
     columns = [definition.column for definition in definitions]
+    if dialect.mariadb:
+        refuse_hash_columns(unique_keys, columns, dialect)
     names = named_key(primary_key, columns)
     if not columns or (not names and not dialect.mariadb):
         raise Unsure("the server may have added a primary key of its own")

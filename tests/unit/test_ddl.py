@@ -137,7 +137,7 @@ CASES = [
     ("ALTER TABLE orders ADD COLUMN IF NOT EXISTS NAME INT", [f"changed orders: {SAME}"]),
     ("ALTER TABLE orders DROP COLUMN IF EXISTS nothing", [f"changed orders: {SAME}"]),
     ("ALTER TABLE orders DEFAULT CHARSET utf8mb4", [f"changed orders: {SAME}"]),
-    ("ALTER TABLE orders MODIFY name VARCHAR(10) DEFAULT 'it''s' COMMENT 'a'", [f"changed orders: {SAME}"]),
+    ("ALTER TABLE orders MODIFY Name VARCHAR(10) DEFAULT 'it''s' COMMENT 'a'", [f"changed orders: {SAME}"]),
     ("ALTER TABLE orders ADD x INT", [f"changed orders reshaped: {SAME.replace(' |', ', x int(11) |')}"]),
     (
         "ALTER TABLE orders ADD (x INT DEFAULT NULL, y BLOB(9), KEY (x))",
@@ -182,6 +182,10 @@ CASES = [
         "ALTER TABLE orders CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
         [f"changed orders resnapshot: {ID}, {NAME} utf8mb4, note mediumtext utf8mb4, {KIND} utf8mb4, {TWICE} | id"],
     ),
+    (
+        "ALTER TABLE orders MODIFY nAME VARCHAR(10)",
+        [f"changed orders resnapshot reshaped: {SAME.replace('Name', 'nAME')}"],
+    ),
     ("ALTER TABLE orders TRUNCATE PARTITION p0, p1", [f"changed orders resnapshot: {SAME}"]),
     ("ALTER TABLE orders DROP PARTITION p0", [f"changed orders resnapshot: {SAME}"]),
     ("ALTER TABLE orders IMPORT TABLESPACE", [f"changed orders resnapshot: {SAME}"]),
@@ -216,6 +220,14 @@ CASES = [
         "SET STATEMENT max_statement_time=0, lock_wait_timeout=5 FOR ALTER TABLE orders FORCE",
         [f"changed orders: {SAME}"],
     ),
+    # MariaDB's hidden columns of unique keys over long columns
+    ("ALTER TABLE orders ADD UNIQUE (note)", ["unsure orders"]),
+    ("ALTER TABLE orders ADD UNIQUE KEY u (note(10), id)", [f"changed orders: {SAME}"]),
+    ("ALTER TABLE orders ADD x VARCHAR(4000) CHARSET latin1 UNIQUE", ["unsure orders"]),
+    ("ALTER TABLE orders MODIFY Name TEXT", ["unsure orders"]),
+    ("CREATE UNIQUE INDEX u USING BTREE ON orders (note)", ["unsure orders"]),
+    ("CREATE UNIQUE INDEX u ON orders (Name)", []),
+    ("CREATE TABLE new (id INT PRIMARY KEY, t TEXT UNIQUE) CHARSET latin1", ["created new: ?"]),
     # Comments that one server executes
     ("/* a */ -- b\n ALTER /*!50000 TABLE orders */ /* DROP id */ FORCE", [f"changed orders: {SAME}"]),
     (
