@@ -91,7 +91,6 @@ class BinlogReader:
         self._skip_to = skip_to
         self._checksum = False
         self._mariadb = False
-        self._payload = False  # inside a TRANSACTION_PAYLOAD: events have neither checksum nor position
         self._in_transaction = False
         self._xa = False
         self._mapped_rows = False  # the open transaction changed mapped tables
@@ -123,6 +122,7 @@ class BinlogReader:
     def feed(self, event: bytes) -> Iterable[Item]:
         """The items of one complete event (header to checksum). Usually one; a compressed payload holds many.
 
+        Use them up before feeding the next event: a payload is unpacked while its items are taken.
         Raises PermanentError (with reason and mend) or SchemaMismatch; the reader is of no use afterwards.
         """
         type_: int
@@ -181,8 +181,13 @@ class BinlogReader:
         self.pos = pos
         return (Rotate(self.file, pos),)
 
-    def _heartbeat(self, event: bytes, _type: int, _ts: int, end: int) -> Iterable[Item]:
-        return (Heartbeat(self.file, self.pos),)
+    def _heartbeat(self, event: bytes, type_: int, _ts: int, end: int) -> Iterable[Item]:
+        # Where the server stands: past our last event when it skips transactions that we have.
+        if type_ == HEARTBEAT_V2:
+            return (Heartbeat(self.file, self.pos),)
+        file, log_pos = event[HEADER_SIZE:end].decode(), int.from_bytes(event[13:17], "little")
+        pos = (self.pos & ~0xFFFFFFFF) | log_pos if file == self.file else log_pos
+        return (Heartbeat(file, pos),)
 
     def _ignored(self, _event: bytes, type_: int, _ts: int, _end: int) -> Iterable[Item]:
         return (Ignored(type_, self.pos),)
@@ -343,7 +348,6 @@ class BinlogReader:
         """The items of a payload's events, unpacked as they are read: memory holds one event at a time."""
         source = zstandard.ZstdDecompressor().stream_reader(packed) if zstd else _Plain(packed)
         checksum, self._checksum = self._checksum, False
-        self._payload = True
         try:
             while header := source.read(HEADER_SIZE):
                 ts, type_, _, size, _, _ = _HEADER.unpack_from(header)
@@ -355,7 +359,6 @@ class BinlogReader:
             raise self._damage(TRANSACTION_PAYLOAD, error) from error
         finally:
             self._checksum = checksum
-            self._payload = False
 
     # What stops capture
 

@@ -84,7 +84,7 @@ def connect(
     """
     extra: dict[str, Any] = {"conv": {}, "use_unicode": False} if raw else {}
     with source_errors(settings):
-        return pymysql.connect(
+        connection = pymysql.connect(
             host=settings.host,
             port=settings.port,
             user=settings.user,
@@ -97,9 +97,27 @@ def connect(
             # PAD_CHAR_TO_FULL_LENGTH would make SELECT print CHAR otherwise than the binlog holds it.
             init_command="SET time_zone='+00:00', sql_mode=REPLACE(@@sql_mode, 'PAD_CHAR_TO_FULL_LENGTH', '')",
             program_name="syncbridge",
+            defer_connect=True,
             **_tls(settings),
             **extra,
         )
+        if settings.unix_socket is None:
+            connection.connect()
+        else:
+            connection.connect(_unix_socket(settings.unix_socket, settings.connect_timeout_s))
+        return connection
+
+
+def _unix_socket(path: str, timeout: float) -> socket.socket:
+    """A connected socket; PyMySQL would leave its own open when nobody listens."""
+    connected = socket.socket(socket.AF_UNIX)
+    try:
+        connected.settimeout(timeout)
+        connected.connect(path)
+    except OSError:
+        connected.close()
+        raise
+    return connected
 
 
 def _tls(settings: ConnectionSettings) -> dict[str, Any]:
@@ -133,8 +151,8 @@ def source_error(error: Exception, settings: ConnectionSettings | None = None) -
     user = f"user {settings.user!r}" if settings else "the user"
     code, text = _code_and_text(error)
     original = getattr(error, "original_exception", error)
-    if isinstance(original, FileNotFoundError) and code is None:
-        return ConfigError(f"{where}: {original}", hint="check the path")
+    if isinstance(original, FileNotFoundError) and not (settings and settings.unix_socket):
+        return ConfigError(f"{where}: {original}", hint="check ssl_ca, ssl_cert and ssl_key")
     if isinstance(original, socket.gaierror) and original.errno != socket.EAI_AGAIN:
         return ConfigError(f"{where}: unknown host", hint="check the host name in source.url")
     if isinstance(original, ssl.SSLError):
@@ -172,6 +190,11 @@ def fetch_one(connection: Any, sql: str, arguments: Sequence[Any] = ()) -> tuple
 
 def identify(connection: Any) -> Server:
     """Ask the server who it is. Raises ConfigError when it is too old."""
+    with source_errors():
+        return _identify(connection)
+
+
+def _identify(connection: Any) -> Server:
     row = fetch_one(connection, "SELECT VERSION(), @@version_comment, @@server_id, @@global.binlog_checksum")
     assert row is not None
     version_text, comment, server_id, checksum = row
@@ -202,7 +225,12 @@ def identify(connection: Any) -> Server:
 
 
 def current_position(connection: Any, server: Server) -> Position:
-    """Where the binlog ends now. Raises ConfigError when the server writes none."""
+    """Where the binlog ends now. Raises ConfigError when the server writes none, or when we may not ask."""
+    with source_errors():
+        return _current_position(connection, server)
+
+
+def _current_position(connection: Any, server: Server) -> Position:
     new_words = server.flavor == MYSQL and server.version >= (8, 2)
     row = fetch_one(connection, "SHOW BINARY LOG STATUS" if new_words else "SHOW MASTER STATUS")
     if row is None:
@@ -215,7 +243,7 @@ def current_position(connection: Any, server: Server) -> Position:
 
 def binary_logs(connection: Any) -> list[tuple[str, int]]:
     """(file, size in bytes) of every binlog file that the server still has, oldest first."""
-    with connection.cursor() as cursor:
+    with source_errors(), connection.cursor() as cursor:
         cursor.execute("SHOW BINARY LOGS")
         return [(name.decode() if isinstance(name, bytes) else name, int(size)) for name, size, *_ in cursor.fetchall()]
 

@@ -50,10 +50,11 @@ def read_items(
     **dump: Any,
 ) -> Iterator[Item]:
     """Every item from `start` to the present end of the binlog."""
+    end = position_of(server)
     schema_for = tables if callable(tables) else (lambda db, table: tables.get((db, table)))
     for event, reader in read_events(server, start, schema_for, settings=settings, **dump):
         for item in reader.feed(event):
-            if isinstance(item, Heartbeat):
+            if isinstance(item, Heartbeat) and (item.file, item.pos) >= (end.file, end.pos):
                 return
             yield item
 

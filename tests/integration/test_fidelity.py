@@ -20,6 +20,7 @@ MARIADB_MODES: list[dict[str, Any]] = [
     {"binlog_row_metadata": "FULL"},
     {"binlog_row_metadata": "NO_LOG", "binlog_checksum": "NONE"},
     {"binlog_row_metadata": "MINIMAL", "log_bin_compress": True, "log_bin_compress_min_len": 10},
+    {"mysql56_temporal_format": False},
 ]
 MYSQL_MODES: list[dict[str, Any]] = [
     {"binlog_row_metadata": "MINIMAL"},
