@@ -51,7 +51,9 @@ def _factory(kind: type[S]) -> Iterator[Callable[..., S]]:
         def new(**options: object) -> S:
             """A started server of its own; it ends with the test."""
             try:
-                return stack.enter_context(kind(**options))
+                server = kind(**options)
+                stack.enter_context(server)
+                return server
             except MissingServer as missing:
                 pytest.fail(str(missing), pytrace=False)
 
