@@ -48,11 +48,11 @@ class Statements:
         effects = follow(
             item.sql,
             item.db,
-            self._tables.get,
+            self._tables.known,
             self._tables.mapped,
             dialect=self.dialect,
             sql_mode=item.sql_mode,
-            tables_of=lambda db: [table for known, table in self._tables.names() if known == db],
+            tables_of=self._tables.known_in,
         )
         emptied: list[Name] = []
         reread: set[Name] = set()
@@ -60,7 +60,8 @@ class Statements:
             log.info("%s.%s: %s", effect.db, effect.table, type(effect).__name__)
             self._perform(effect, version, emptied, reread)
         for name in emptied:
-            if name not in reread:  # a table that came back under the name sweeps when its snapshot ends
+            # A table that came back under the name sweeps when its snapshot ends.
+            if name not in reread and self._tables.mapped(*name):
                 self._snapshots.emptied(*name, version)
                 self._sweep(*name, version)
         return bool(effects)
@@ -98,6 +99,8 @@ class Statements:
     def _take_up(self, name: Name, schema: TableSchema | None, statement: str, version: str, reread: set[Name]) -> None:
         if schema is not None:
             self._tables.put(schema, version)
+        elif not self._tables.mapped(*name):
+            self._tables.remove(*name, version)
         elif self._may_snapshot:
             self._tables.blind(*name, version)
             self._read_again(name, statement, reread)
@@ -108,6 +111,8 @@ class Statements:
             )
 
     def _read_again(self, name: Name, statement: str, reread: set[Name]) -> None:
+        if not self._tables.mapped(*name):
+            return  # a copy that a tool builds: it is read when it takes a mapped name
         reread.add(name)
         if self._may_snapshot:
             self._snapshots.request(*name, _short(statement))

@@ -39,7 +39,15 @@ class Tables:
 
     def get(self, db: str, table: str) -> TableSchema | None:
         """The schema to decode row events with; None: pass them over."""
+        return self._schemas.get((db, table)) if db == OWN_SCHEMA or self.mapped(db, table) else None
+
+    def known(self, db: str, table: str) -> TableSchema | None:
+        """The schema to follow DDL with: of mapped tables, and of copies that a tool will swap in for one."""
         return self._schemas.get((db, table))
+
+    def known_in(self, db: str) -> list[str]:
+        """The tables of a database that `known` knows."""
+        return [table for known_db, table in {*self._schemas, *self._blind} if known_db == db]
 
     def wanted(self, db: str, table: str) -> bool:
         """Whether rows of this table matter to us although we hold no schema of it: it was never read."""
@@ -51,7 +59,7 @@ class Tables:
 
     def names(self) -> list[Name]:
         """Mapped tables that exist at this position, our own left out."""
-        return sorted(name for name in {*self._schemas, *self._blind} if name[0] != OWN_SCHEMA)
+        return sorted(name for name in {*self._schemas, *self._blind} if self.mapped(*name))
 
     def restore(self, version: str) -> None:
         """Take up the schema history as of `version`."""
