@@ -482,7 +482,8 @@ class JobQueue:
         function = job.function
         self.touched.add(function)
         if function.lane:
-            if now >= function.paused_until:
+            # A worker that leaves resets its abilities before it gives its jobs back: that is no failure.
+            if now >= function.paused_until and worker in function.workers:
                 function.failures += 1
                 pause = lanes.FAILURE_PAUSE * 2 ** min(function.failures - 1, 16)
                 self._pause(function, now + min(pause, lanes.MAX_FAILURE_PAUSE))

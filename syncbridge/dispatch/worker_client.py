@@ -7,6 +7,7 @@ caller's: everything raises TransientError once the connection is gone. It knows
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import cast
 
@@ -80,9 +81,9 @@ class LaneWorker:
         self._connected().report(job, p.request(p.WORK_FAIL, job.handle))
 
     async def close(self) -> None:
-        """Give back what is in hand, youngest first so that nothing overtakes, and close."""
-        if self._link is not None and self._link.error is None:
-            self._link.give_back()
+        """Give back what is in hand or on its way, so that no delivery stays without an answer, and close."""
+        if self._link is not None:
+            await self._link.give_back()
         await self._drop()
 
     async def _drop(self) -> None:
@@ -113,6 +114,8 @@ class _Link(asyncio.Protocol):
         self._grabs = 0
         #: A NO_JOB came: no more grabs before a NOOP.
         self._dry = False
+        #: close() was called: what still arrives is given back.
+        self._leaving = False
         self._output: list[bytes] = []
         self._wanted = asyncio.Event()
         self._closed = asyncio.get_running_loop().create_future()
@@ -138,13 +141,19 @@ class _Link(asyncio.Protocol):
         self._write(packet)
         self._grab(1)
 
-    def give_back(self) -> None:
-        """WORK_FAIL for everything in hand: not a delivery without an answer."""
-        self._dry = True
+    async def give_back(self) -> None:
+        """RESET_ABILITIES, then WORK_FAIL for every job in hand and every one that a grab still brings."""
+        self._leaving = True
         self._write(p.request(p.RESET_ABILITIES))
-        for handle in reversed(self._in_hand):
+        for handle in self._in_hand:
             self._write(p.request(p.WORK_FAIL, handle))
         self._in_hand.clear()
+        self._arrived.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TIMEOUT):
+                while self._grabs and self.error is None:
+                    self._wanted.clear()
+                    await self._wanted.wait()
 
     async def close(self) -> None:
         self._flush()
@@ -166,7 +175,9 @@ class _Link(asyncio.Protocol):
             elif kind == p.NOOP:
                 self._dry = False
                 self._grab(1)
-        if self._dry and not self._grabs:
+        if self._leaving:
+            self._wanted.set()
+        elif self._dry and not self._grabs:
             self._write(_PRE_SLEEP)
         if self._reader.error is not None:
             self._fail(self._reader.error)
@@ -183,17 +194,20 @@ class _Link(asyncio.Protocol):
     # -- grabbing ------------------------------------------------------------------------------------------------
 
     def _assigned(self, body: bytes) -> None:
+        self._grabs -= 1
         handle, function, _, workload = p.arguments(body, 4)
+        if self._leaving:
+            self._write(p.request(p.WORK_FAIL, handle))
+            return
         lane, isolated = self._functions[function]
         job = LaneJob(handle, workload, lane, isolated)
         self._in_hand[handle] = job
         self._arrived.append(job)
-        self._grabs -= 1
         self._grab(2)
         self._wanted.set()
 
     def _grab(self, count: int) -> None:
-        if self._dry:
+        if self._dry or self._leaving:
             return
         count = min(count, self._prefetch - self._grabs - len(self._in_hand))
         if count > 0:
