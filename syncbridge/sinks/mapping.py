@@ -112,9 +112,15 @@ class CompiledMapping:
         row = event["key"] if before is None else before
         if self.config.on_delete.action == "keep":
             return []
-        if before is not None and not self._matches(before, types):
-            return []
-        key = self._key_of(row, types, primary)
+        if len(row) > len(primary):
+            if not self._matches(row, types):
+                return []
+        elif not self._covers(primary):
+            return []  # which key it had is unknown; verify finds what is left
+        text = self._render(self._key, row, types, primary)
+        if text is None:
+            return []  # a row whose key has a NULL was never written
+        key = encode_key(text)
         if self.config.on_delete.action == "expire":
             code = EXPIRE_HASH if self.hash else EXPIRE_STRING
             ms = max(1, int(self.config.on_delete.after * 1000))
@@ -179,8 +185,7 @@ class CompiledMapping:
 
     def _check_size(self, operation: Operation) -> None:
         for argument in operation.arguments:
-            size = len(argument.encode()) if isinstance(argument, str) else len(bytes(argument))\
-                if isinstance(argument, bytes) else 0  # fmt: skip
+            size = 0 if isinstance(argument, int) else len(as_bytes(argument))
             if size > self._max_value:
                 raise PermanentError(
                     f"a value of {size} bytes is over the limit of {self._max_value}",
@@ -325,11 +330,16 @@ class CompiledMapping:
         """Whether guards name the owner row: the template does not cover exactly the primary key (DESIGN P2)."""
         owned = self._owned.get(primary)
         if owned is None:
-            covered = {name for name in self._key.columns if name not in (TABLE, KEY)}
-            if KEY in self._key.columns:
-                covered |= set(primary)
-            owned = self._owned[primary] = covered != set(primary)
+            owned = self._owned[primary] = self._key_columns(primary) != set(primary)
         return owned
+
+    def _covers(self, primary: tuple[str, ...]) -> bool:
+        """Whether the key can be told from the primary key alone."""
+        return self._key_columns(primary) <= set(primary)
+
+    def _key_columns(self, primary: tuple[str, ...]) -> set[str]:
+        named = {name for name in self._key.columns if name not in (TABLE, KEY)}
+        return named | set(primary) if KEY in self._key.columns else named
 
     def _ttl(self, row: Row, types: Mapping[str, str]) -> str | None:
         """Milliseconds to live as apply.lua wants them: "0" for ever; None when the moment has passed."""

@@ -1,0 +1,187 @@
+"""From lane jobs to what must be done about them: a pure decision that worker.py performs.
+
+Events of consecutive jobs of a lane become one list of steps, in order: apply these operations, or sweep a table. What
+cannot be applied is set apart: failures for the retry table, rows to be read again because their payload is too old.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from syncbridge.errors import PermanentError
+from syncbridge.event import TRUNCATE, Event, decode_job
+from syncbridge.sinks.failures import error_class, error_text, is_old
+from syncbridge.sinks.mapping import CompiledMapping, Mappings, Operation
+from syncbridge.state import FailedRow
+
+#: Operations (and roughly bytes) in one script call: bounds how long Redis serves nobody else.
+CALL_OPERATIONS, CALL_BYTES = 128, 2**20
+#: So many old events of one table in one plan, and the table is read again rather than row by row.
+MANY_OLD = 100
+
+APPLIED, STALE, FAILED, SKIPPED, REREAD = "applied", "stale", "failed", "skipped", "reread"
+#: Lag probes: they carry no row, their way through Redis is their message.
+HEARTBEAT = ("syncbridge", "heartbeat")
+
+
+@dataclass(slots=True)
+class Origin:
+    """Which event and mapping some consecutive operations come from."""
+
+    event: Event
+    mapping: CompiledMapping
+    count: int
+
+
+@dataclass(slots=True)
+class Apply:
+    """One script call."""
+
+    operations: list[Operation] = field(default_factory=list)
+    origins: list[Origin] = field(default_factory=list)
+    size: int = 0
+
+
+@dataclass(slots=True)
+class Sweep:
+    """A `t` event: the table's keys older than its version go."""
+
+    event: Event
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a batch of jobs asks for."""
+
+    steps: list[Apply | Sweep] = field(default_factory=list)
+    failures: list[FailedRow] = field(default_factory=list)
+    #: Events whose rows must be read again.
+    old: list[Event] = field(default_factory=list)
+    #: (db.table, op, outcome) -> number of events.
+    outcomes: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    #: Version of the last event: what the lane's mark rises to.
+    mark: str = ""
+    #: When the oldest event was captured, microseconds.
+    oldest_us: int = 0
+
+
+class Planner:
+    """Plans for one pipeline. Not safe for threads."""
+
+    def __init__(self, mappings: Mappings, *, tombstone: float, max_value: int) -> None:
+        self._mappings = mappings
+        self._tombstone = tombstone
+        self._max_value = max_value
+
+    def plan(self, workloads: Iterable[bytes], now: float) -> Plan:
+        """The plan of consecutive jobs of a lane. Never raises for what is in them."""
+        plan = Plan()
+        for workload in workloads:
+            try:
+                events = decode_job(workload)
+            except PermanentError as error:
+                plan.failures.append(undecodable(workload, error))
+                continue
+            # What a workload cannot hold, no value in it can be.
+            check_size = 2 * len(workload) > self._max_value
+            size = len(workload) // max(1, len(events))
+            for event in events:
+                self._add(plan, event, now, size, check_size=check_size)
+            if events:
+                plan.mark = events[-1]["version"]
+        return plan
+
+    def _add(self, plan: Plan, event: Event, now: float, size: int, *, check_size: bool) -> None:
+        source = event["source"]
+        name = (source["db"], source["table"])
+        captured = event.get("ts_us") or 0
+        plan.oldest_us = min(plan.oldest_us or captured, captured)
+        if event["op"] == TRUNCATE:
+            plan.steps.append(Sweep(event))
+            return
+        mappings = self._mappings.of(*name)
+        if not mappings:
+            return
+        if is_old(event, now, self._tombstone):
+            plan.old.append(event)
+            plan.outcomes[f"{name[0]}.{name[1]}", event["op"], REREAD] += 1
+            return
+        for mapping in mappings:
+            try:
+                operations = mapping.operations(event, check_size=check_size)
+            except PermanentError as error:
+                plan.failures.append(failed_row(event, mapping, error))
+                plan.outcomes[f"{name[0]}.{name[1]}", event["op"], FAILED] += 1
+                continue
+            except (KeyError, TypeError, ValueError, AttributeError) as error:  # an event that is not what it says
+                wrong = PermanentError(f"event does not fit its description: {error!r}")
+                plan.failures.append(failed_row(event, mapping, wrong))
+                plan.outcomes[f"{name[0]}.{name[1]}", event["op"], FAILED] += 1
+                continue
+            if not operations:
+                plan.outcomes[f"{name[0]}.{name[1]}", event["op"], SKIPPED] += 1
+                continue
+            self._put(plan, event, mapping, operations, size)
+
+    def _put(self, plan: Plan, event: Event, mapping: CompiledMapping, operations: list[Operation], size: int) -> None:
+        step = plan.steps[-1] if plan.steps else None
+        full = isinstance(step, Apply) and (len(step.operations) >= CALL_OPERATIONS or step.size >= CALL_BYTES)
+        if not isinstance(step, Apply) or full:
+            step = Apply()
+            plan.steps.append(step)
+        step.operations += operations
+        step.origins.append(Origin(event, mapping, len(operations)))
+        step.size += size
+
+
+def record(plan: Plan, step: Apply, results: Sequence[Any]) -> None:
+    """Enter what apply.lua answered for a step: outcomes, and failures of single rows."""
+    position = 0
+    for origin in step.origins:
+        answers = results[position : position + origin.count]
+        position += origin.count
+        source = origin.event["source"]
+        errors = [answer for answer in answers if isinstance(answer, bytes)]
+        if errors:
+            text = errors[0].decode("utf-8", "replace")
+            plan.failures.append(failed_row(origin.event, origin.mapping, text))
+            outcome = FAILED
+        else:
+            outcome = APPLIED if any(answers) else STALE
+        plan.outcomes[f"{source['db']}.{source['table']}", origin.event["op"], outcome] += 1
+
+
+def failed_row(event: Event, mapping: CompiledMapping, error: Exception | str) -> FailedRow:
+    """The retry-table row of one event that one mapping could not apply."""
+    key = event.get("key") or {}
+    return FailedRow(
+        db=event["source"]["db"],
+        table=event["source"]["table"],
+        mapping=mapping.id,
+        key=key,
+        version=event["version"],
+        payload=orjson.dumps(event),
+        error_class=error_class(error),
+        message=error_text(error),
+        # Another row may own the key by then: only what the source holds now is right.
+        stale=mapping.owned(tuple(key)),
+    )
+
+
+def undecodable(workload: bytes, error: Exception) -> FailedRow:
+    """A job that is no job: kept whole, under no table."""
+    return FailedRow(
+        db="", table="", mapping="", key={}, version="0" * 40, payload=workload,
+        error_class=error_class(error), message=error_text(error),
+    )  # fmt: skip
+
+
+def reread_request(event: Event) -> dict[str, Any]:
+    """The payload of a `reread` request: the key, and the images whose keys must go if the row no longer has them."""
+    rows = [row for row in (event.get("before"), event.get("after")) if row]
+    return {"key": event.get("key") or {}, "rows": rows, "types": event.get("types") or {}}

@@ -1,0 +1,120 @@
+"""The retry table's consumer: rows that failed by themselves, tried again until they succeed or are given up (P5).
+
+Several workers share the table; a row is claimed before it is tried. A payload that may be older than what Redis
+remembers of removed keys is never applied: its row is read again at the source.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from typing import Any
+
+import orjson
+
+from syncbridge.errors import ConfigError, PermanentError, TransientError
+from syncbridge.event import Event, decode_job
+from syncbridge.sinks.failures import error_class, error_text, is_old, next_attempt
+from syncbridge.sinks.mapping import CompiledMapping
+from syncbridge.sinks.sink import Sink, Stopped
+from syncbridge.state import FailedRow
+
+log = logging.getLogger(__name__)
+
+#: How often the table is looked at, seconds.
+INTERVAL = 1.0
+#: When a row comes due again that met a sick sink; no attempt is burnt.
+POSTPONED = 5.0
+
+
+class RetryLoop:
+    """One worker's share of the retry table."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._retries = sink.state.retries
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            with suppress(Stopped):
+                await self.turn(time.time())
+            await asyncio.sleep(INTERVAL)
+
+    async def turn(self, now: float) -> int:
+        """Try every row that is due; answers how many."""
+        rows: list[FailedRow] = await self._sink.in_state(self._retries.due, now)
+        for number, row in enumerate(rows):
+            try:
+                await self._try(row, now)
+            except (TransientError, ConfigError) as error:
+                log.info("retries wait: %s", error)
+                for waiting in rows[number:]:
+                    await self._sink.in_state(self._retries.postpone, waiting.id, time.time() + POSTPONED)
+                break
+        return len(rows)
+
+    async def _try(self, row: FailedRow, now: float) -> None:
+        if row.attempts >= self._sink.config.retry.max_attempts:
+            await self._bury(row, row.error_class, row.message)
+            return
+        try:
+            events = decode_job(row.payload)
+            if not row.mapping:
+                # A job that an older syncbridge could not read: now that it can be, its rows are read again.
+                await self._sink.request_rereads(events)
+            else:
+                await self._try_event(row, events[0], now)
+        except PermanentError as error:
+            await self._failed(row, error)
+        else:
+            await self._sink.in_state(self._retries.done, row.id)
+
+    async def _try_event(self, row: FailedRow, event: Event, now: float) -> None:
+        mapping = self._mapping(row)
+        if mapping is None:
+            return  # no longer configured: nothing to show
+        if row.stale or is_old(event, now, self._sink.config.sink.tombstone):
+            await self._sink.request_rereads([event])
+            return
+        operations = mapping.operations(event, check_size=True)
+        if not operations:
+            return
+        results: list[Any] = await self._sink.call_once(
+            lambda sink_id: self._sink.applier.call(sink_id, operations, None, "")
+        )
+        for result in results:
+            if isinstance(result, bytes):
+                raise PermanentError(result.decode("utf-8", "replace"))
+        outcome = "applied" if any(results) else "stale"
+        self._sink.observer.applied(f"{row.db}.{row.table}", event["op"], outcome, 1)
+        if await self._sink.in_state(self._retries.get, row.id) is None:
+            # The table was emptied meanwhile, and its sweep may have been faster than this write.
+            await self._sink.request_rereads([event])
+
+    def _mapping(self, row: FailedRow) -> CompiledMapping | None:
+        found = self._sink.mappings.of(row.db, row.table)
+        return next((mapping for mapping in found if mapping.id == row.mapping), None)
+
+    async def _failed(self, row: FailedRow, error: PermanentError) -> None:
+        name, message = error_class(str(error)) if _is_reply(error) else error_class(error), error_text(error)
+        if row.attempts + 1 >= self._sink.config.retry.max_attempts:
+            await self._bury(row, name, message)
+            return
+        due = next_attempt(time.time(), row.attempts + 1, self._sink.config.retry)
+        await self._sink.in_state(self._retries.failed, row.id, error_class=name, message=message, next_attempt_at=due)
+
+    async def _bury(self, row: FailedRow, name: str, message: str) -> None:
+        await self._sink.in_state(self._retries.bury, row.id, error_class=name, message=message)
+        log.error(
+            "%s.%s %s is a dead letter after %d attempts: %s",
+            row.db, row.table, orjson.dumps(row.key).decode(), row.attempts, message,
+            extra={"action": "dead-letter"},
+        )  # fmt: skip
+
+
+def _is_reply(error: PermanentError) -> bool:
+    """Whether the text is Redis's own (`WRONGTYPE …`), not ours."""
+    return not error.hint and str(error).partition(" ")[0].isupper()
