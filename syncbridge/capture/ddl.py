@@ -10,11 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-import sqlglot
-from sqlglot import expressions as exp
-from sqlglot.errors import SqlglotError
-
-from syncbridge.capture.ddl_alter import Altered, AlterReader, apply
+from syncbridge.capture.ddl_alter import AlterReader
+from syncbridge.capture.ddl_apply import Altered, apply
 from syncbridge.capture.ddl_create import read_table
 from syncbridge.capture.ddl_dialect import Dialect, load_dialect
 from syncbridge.capture.ddl_effects import (
@@ -27,6 +24,7 @@ from syncbridge.capture.ddl_effects import (
     TableRenamed,
     TableTruncated,
 )
+from syncbridge.capture.ddl_rows import written_tables
 from syncbridge.capture.ddl_text import NAME, WORD, Reader, Token, Unsure, split, tokens_of
 from syncbridge.capture.schema import TableSchema
 
@@ -150,10 +148,10 @@ class _Statement:
                 name = self._table()
                 if self._matters(*name):
                     self._effects.append(TableTruncated(*name))
-            case "INSERT" | "REPLACE" | "LOAD":
-                self._rows_into()
-            case "UPDATE" | "DELETE" | "WITH":
-                self._rows_of_any()
+            case "INSERT" | "REPLACE" | "LOAD" | "UPDATE" | "DELETE" | "WITH":
+                reader.position -= 1
+                written = written_tables(self._sql, reader, self._default_db, self._dialect)
+                self._effects += [RowsInStatement(*name, self._sql) for name in written if self._mapped(*name)]
             case "SET" | "" | ";":
                 pass
             case harmless if harmless in _HARMLESS:
@@ -286,33 +284,6 @@ class _Statement:
             self._effects.append(TableRenamed(*old, *new, moved))
             self._schemas[new] = moved
         self._schemas[old] = None
-
-    def _rows_into(self) -> None:
-        """INSERT, REPLACE and LOAD DATA name the table that they write to."""
-        reader = self._reader
-        load = reader.tokens[0].is_word("LOAD")
-        while load and not reader.done and not reader.take("INTO", "TABLE"):
-            reader.next()
-        while not load and reader.take("LOW_PRIORITY|DELAYED|HIGH_PRIORITY|IGNORE|INTO"):
-            pass
-        if not reader.done:
-            name = self._table()
-            if self._mapped(*name):
-                self._effects.append(RowsInStatement(*name, self._sql))
-
-    def _rows_of_any(self) -> None:
-        """UPDATE, DELETE, WITH: whichever mapped table the statement names, it may change."""
-        try:
-            statement = sqlglot.parse_one(self._sql, dialect="mysql")
-            tables = [(node.db, node.name, node.alias) for node in statement.find_all(exp.Table)]
-        except SqlglotError:
-            tables = [("", token.text, "") for token in self._reader.tokens if token.kind in (WORD, NAME)]
-        aliases = {alias for _, _, alias in tables if alias}
-        for db, table, _ in tables:
-            name = (self._dialect.fold(db) or self._default_db, self._dialect.fold(table))
-            rows = RowsInStatement(*name, self._sql)
-            if self._mapped(*name) and rows not in self._effects and (db or table not in aliases):
-                self._effects.append(rows)
 
     def _alter(self, *, rows_lost: bool) -> None:
         reader = self._reader

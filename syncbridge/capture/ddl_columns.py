@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 from syncbridge.capture.ddl_dialect import Dialect
-from syncbridge.capture.ddl_text import (
-    MAXDB,
-    NAME,
-    NUMBER,
-    ORACLE,
-    REAL_AS_FLOAT,
-    STRING,
-    WORD,
-    Reader,
-    Token,
-    Unsure,
-    split,
-)
-from syncbridge.capture.schema import GEOMETRY_TYPES, PLUGIN_TYPES, TEXT_TYPES, Column
+from syncbridge.capture.ddl_keys import checks_json
+from syncbridge.capture.ddl_text import MAXDB, NAME, NUMBER, ORACLE, REAL_AS_FLOAT, STRING, WORD, Reader, Unsure, split
+from syncbridge.capture.ddl_types import Draft, resolve_collation, type_text
+from syncbridge.capture.schema import TEXT_TYPES, Column
 
 #: What a column's place clause says: None (no clause), FIRST, or the name of the column that it follows.
 FIRST = ""
-
-#: TEXT types by the bytes that they hold.
-TEXT_SIZES = {"tinytext": 0xFF, "text": 0xFFFF, "mediumtext": 0xFFFFFF, "longtext": 0xFFFFFFFF}
 
 _SYNONYMS = {
     "INT1": "tinyint", "INT2": "smallint", "INT3": "mediumint", "MIDDLEINT": "mediumint", "INT4": "int",
@@ -40,10 +26,6 @@ _NATIONAL = {
     "NCHAR": "char", "NVARCHAR": "varchar",
 }  # fmt: skip
 _LONGEST_FIRST = sorted({*_SYNONYMS, *_NATIONAL}, key=lambda name: -name.count(" "))
-_INTEGER_DISPLAY = {"tinyint": (4, 3), "smallint": (6, 5), "mediumint": (9, 8), "int": (11, 10), "bigint": (20, 20)}
-_PLAIN = frozenset(
-    ("date", "tinytext", "text", "mediumtext", "longtext", "tinyblob", "blob", "mediumblob", "longblob", "json")
-)
 _AS_BINARY = {"char": "binary", "varchar": "varbinary", "tinytext": "tinyblob", "text": "blob",
               "mediumtext": "mediumblob", "longtext": "longblob"}  # fmt: skip
 #: Spatial reference systems whose axis order we know without asking the server.
@@ -59,30 +41,6 @@ class Definition:
     place: str | None = None
     unique: bool = False
     shows: bool = False  # rows that exist already show something other than NULL in it
-
-
-@dataclass(slots=True)
-class _Draft:
-    """What the definition's words said so far."""
-
-    data_type: str
-    numbers: list[int] = field(default_factory=list)
-    members: list[str] = field(default_factory=list)
-    unsigned: bool = False
-    zerofill: bool = False
-    charset: str | None = None
-    collation: str | None = None
-    binary: bool = False  # the BINARY attribute: the character set's _bin collation
-    nullable: bool | None = None
-    primary: bool = False
-    unique: bool = False
-    auto_increment: bool = False
-    has_default: bool = False
-    generated: str = ""
-    invisible: bool = False
-    srid: int | None = None
-    checks: list[Sequence[Token]] = field(default_factory=list)
-    mariadb_json: bool = False
 
 
 def read_definition(
@@ -112,8 +70,8 @@ def read_definition(
     )
 
 
-def _read_type(reader: Reader, dialect: Dialect, sql_mode: int) -> _Draft:
-    draft = _Draft("")
+def _read_type(reader: Reader, dialect: Dialect, sql_mode: int) -> Draft:
+    draft = Draft("")
     for words in _LONGEST_FIRST:
         if reader.take(*words.split()):
             draft.data_type = _SYNONYMS.get(words) or _NATIONAL[words]
@@ -143,7 +101,7 @@ def _read_type(reader: Reader, dialect: Dialect, sql_mode: int) -> _Draft:
     return draft
 
 
-def _read_attribute(reader: Reader, draft: _Draft) -> bool:
+def _read_attribute(reader: Reader, draft: Draft) -> bool:
     """Read one attribute into the draft; False where the next word is none that we know."""
     if reader.take("NOT", "NULL"):
         draft.nullable = False
@@ -174,7 +132,7 @@ def _read_attribute(reader: Reader, draft: _Draft) -> bool:
     return True
 
 
-def _read_charset(reader: Reader, draft: _Draft) -> bool:
+def _read_charset(reader: Reader, draft: Draft) -> bool:
     if reader.take("CHARACTER", "SET") or reader.take("CHARSET"):
         draft.charset = _charset_name(reader)
     elif reader.take("COLLATE"):
@@ -199,7 +157,7 @@ def _charset_name(reader: Reader) -> str:
     return token.text.lower()
 
 
-def _read_expression(reader: Reader, draft: _Draft) -> bool:
+def _read_expression(reader: Reader, draft: Draft) -> bool:
     """Generated columns and CHECK."""
     if reader.at("GENERATED", "ALWAYS", "AS") or reader.at("AS"):
         reader.take("GENERATED", "ALWAYS")
@@ -269,7 +227,7 @@ def _read_default(reader: Reader) -> bool:
     return token.is_word("NULL")
 
 
-def _finish(name: str, draft: _Draft, dialect: Dialect, table_collation: str | None) -> Column:
+def _finish(name: str, draft: Draft, dialect: Dialect, table_collation: str | None) -> Column:
     charset = collation = None
     if draft.data_type in TEXT_TYPES:
         charset, collation = _character_set(draft, dialect, table_collation)
@@ -290,7 +248,7 @@ def _finish(name: str, draft: _Draft, dialect: Dialect, table_collation: str | N
         axes_swapped = _LATITUDE_FIRST[draft.srid]
     return Column.parse(
         name,
-        _type_text(draft, dialect, charset),
+        type_text(draft, dialect, charset),
         charset=charset,
         collation=collation,
         nullable=nullable,
@@ -302,7 +260,7 @@ def _finish(name: str, draft: _Draft, dialect: Dialect, table_collation: str | N
     )
 
 
-def _is_json(name: str, draft: _Draft) -> bool:
+def _is_json(name: str, draft: Draft) -> bool:
     """Whether MariaDB ends up with the check json_valid(`name`): JSON adds it unless the column has its own."""
     if not draft.checks:
         return draft.mariadb_json
@@ -311,128 +269,8 @@ def _is_json(name: str, draft: _Draft) -> bool:
     return checks_json(draft.checks[0]) == name.lower()
 
 
-def checks_json(condition: Sequence[Token]) -> str | None:
-    """The column, in lower case, of a check that is just json_valid(column); Unsure for more about json_valid."""
-    condition = list(condition)
-    while len(condition) > 2 and condition[0].is_mark("(") and condition[-1].is_mark(")"):
-        condition = condition[1:-1]
-    if not any(token.is_word("JSON_VALID") for token in condition):
-        return None
-    call = condition[1:]
-    if len(call) == 3 and call[0].is_mark("(") and call[2].is_mark(")"):
-        return call[1].text.lower()
-    raise Unsure("a check on json_valid and more")
-
-
-def _character_set(draft: _Draft, dialect: Dialect, table_collation: str | None) -> tuple[str, str]:
+def _character_set(draft: Draft, dialect: Dialect, table_collation: str | None) -> tuple[str, str]:
     """(character set, collation) that a text column gets."""
     if draft.mariadb_json and draft.charset is None and draft.collation is None:
         return "utf8mb4", "utf8mb4_bin"
     return resolve_collation(dialect, draft.charset, draft.collation, table_collation, binary=draft.binary)
-
-
-def resolve_collation(
-    dialect: Dialect, charset: str | None, collation: str | None, default: str | None, *, binary: bool = False
-) -> tuple[str, str]:
-    """(character set, collation) from what was written, else from the default collation. Raises Unsure."""
-    known = dialect.charset(charset) if charset is not None else dialect.charsets.get(default or "")
-    if collation is not None:
-        collation = dialect.collation(collation, known)
-    elif binary and known not in (None, "binary"):
-        collation = dialect.collation(f"{known}_bin", None)
-    elif charset is not None:
-        collation = dialect.default_collations[known] if known else None
-    else:
-        collation = default
-    if collation is None or collation not in dialect.charsets:
-        raise Unsure("the character set is not known")
-    if charset is not None and dialect.charsets[collation] != known:
-        raise Unsure("collation and character set do not fit")
-    return dialect.charsets[collation], collation
-
-
-def _type_text(draft: _Draft, dialect: Dialect, charset: str | None) -> str:
-    """The type as information_schema.COLUMNS.COLUMN_TYPE prints it. Raises Unsure for types we do not know."""
-    kind, numbers = draft.data_type, draft.numbers
-    if kind in _INTEGER_DISPLAY:
-        text = kind + _display_width(draft, dialect)
-    elif kind in ("float", "double", "decimal"):
-        text = _real_text(kind, numbers)
-    elif kind in ("enum", "set"):
-        text = f"{kind}({','.join(_quote(member.rstrip(' ')) for member in draft.members)})"
-    elif kind in ("char", "binary", "bit"):
-        text = f"{kind}({numbers[0] if numbers else 1})"
-    elif kind in ("varchar", "varbinary") and numbers:
-        if numbers[0] * (dialect.widths.get(charset, 4) if charset else 1) > 65535:
-            raise Unsure("a VARCHAR this long may have become TEXT")
-        text = f"{kind}({numbers[0]})"
-    elif kind in ("text", "blob") and numbers:
-        text = _sized_text(kind, numbers[0], dialect, charset)
-    elif kind in ("time", "datetime", "timestamp"):
-        text = f"{kind}({numbers[0]})" if numbers and numbers[0] else kind
-    elif kind == "year":
-        text = (f"year({numbers[0]})" if numbers else "year(4)") if dialect.integer_widths else kind
-    elif kind == "vector" and (numbers or not dialect.mariadb):
-        text = f"vector({numbers[0] if numbers else 2048})"
-    elif not numbers and (kind in _PLAIN or kind in GEOMETRY_TYPES or (kind in PLUGIN_TYPES and dialect.mariadb)):
-        text = kind
-    else:
-        raise Unsure(f"the type {kind} is not known")
-    return text + " unsigned" * draft.unsigned + " zerofill" * draft.zerofill
-
-
-def _display_width(draft: _Draft, dialect: Dialect) -> str:
-    signed, unsigned = _INTEGER_DISPLAY[draft.data_type]
-    width = draft.numbers[0] if draft.numbers and draft.numbers[0] else unsigned if draft.unsigned else signed
-    boolean = draft.data_type == "tinyint" and width == 1 and not draft.unsigned
-    return f"({width})" if dialect.integer_widths or draft.zerofill or boolean else ""
-
-
-def _real_text(kind: str, numbers: list[int]) -> str:
-    if kind == "decimal":
-        precision, decimals = (*numbers, 0, 0)[:2]
-        return f"decimal({precision or 10},{decimals})"
-    if len(numbers) == 2:
-        return f"{kind}({numbers[0]},{numbers[1]})"
-    if numbers and kind == "double":
-        raise Unsure("DOUBLE with one number")
-    return "double" if numbers and numbers[0] > 24 else kind
-
-
-def _sized_text(kind: str, length: int, dialect: Dialect, charset: str | None) -> str:
-    """TEXT(n) and BLOB(n) become the smallest type that holds n characters."""
-    if length == 0:
-        raise Unsure("servers differ in what TEXT(0) is")
-    size = length * (dialect.widths[charset] if charset else 1)
-    return text_type(size).replace("text", kind)
-
-
-def text_type(size: int) -> str:
-    """The smallest TEXT type for `size` bytes."""
-    return next((name for name, most in TEXT_SIZES.items() if size <= most), "longtext")
-
-
-def _quote(member: str) -> str:
-    escaped = member.replace("\\", "\\\\").replace("'", "''").replace("\0", "\\0")
-    return "'" + escaped.replace("\n", "\\n").replace("\r", "\\r") + "'"
-
-
-def converted(column: Column, dialect: Dialect, charset: str, collation: str) -> Column:
-    """The column after CONVERT TO CHARACTER SET: TEXT grows where its characters would no longer fit."""
-    if column.charset is None:
-        return column
-    if "binary" in (charset, column.charset):
-        raise Unsure("converting to or from binary")
-    if any(not member.isascii() or member in ("", "?") for member in column.members):
-        raise Unsure("servers garble members of ENUM and SET that are not ASCII, both ways")
-    kind, text = column.data_type, column.column_type
-    if kind in TEXT_SIZES:
-        size = TEXT_SIZES[kind] // dialect.widths[column.charset] * dialect.widths[charset]
-        if kind != text:
-            raise Unsure("a TEXT with attributes")
-        text = text_type(size)
-    elif kind == "varchar" and (column.length or 0) * dialect.widths[charset] > 65535:
-        raise Unsure("a VARCHAR this long may have become TEXT")
-    if text == column.column_type:
-        return replace(column, charset=charset, collation=collation)
-    return replace(column, data_type=text, column_type=text, charset=charset, collation=collation)
