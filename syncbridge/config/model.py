@@ -9,7 +9,7 @@ from collections.abc import Mapping as MappingABC
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 
 from syncbridge.config.values import Address, Duration, ImpossibleError, OnDelete, Size, Ttl, Url
 from syncbridge.expression import check_expression
@@ -17,6 +17,13 @@ from syncbridge.template import TABLE, Template
 
 UrlField = Annotated[Url, BeforeValidator(Url.parse)]
 AddressField = Annotated[Address, BeforeValidator(Address.parse)]
+# Written as in sync.yaml, so that a stored mapping can be read again.
+OnDeleteField = Annotated[OnDelete, BeforeValidator(OnDelete.parse), PlainSerializer(str)]
+TtlField = Annotated[
+    Ttl | None,
+    BeforeValidator(lambda value: None if value is None else Ttl.parse(value)),
+    PlainSerializer(lambda value: None if value is None else str(value)),
+]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 #: `{_table}` and `{_key}` (primary key values joined by ':') are ours; see syncbridge.template.
@@ -213,8 +220,8 @@ class Mapping(_Model):
     columns: Columns = Columns()
     #: A MySQL expression; a row that stops matching is removed.
     where: str = ""
-    ttl: Annotated[Ttl | None, BeforeValidator(lambda v: None if v is None else Ttl.parse(v))] = None
-    on_delete: Annotated[OnDelete, BeforeValidator(OnDelete.parse)] = OnDelete("delete")
+    ttl: TtlField = None
+    on_delete: OnDeleteField = OnDelete("delete")
 
     @field_validator("table")
     @classmethod
