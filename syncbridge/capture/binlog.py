@@ -7,8 +7,9 @@ what it cannot decode for a known table, or cannot recognise at all, is a Perman
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Callable, Iterable, Iterator
+from zlib import crc32
+from zlib import error as zlib_error
 
 import zstandard
 
@@ -53,9 +54,13 @@ _IGNORED = (
 
 #: timestamp, type, server_id, event size, end position, flags
 _HEADER = struct.Struct("<IBIIIH")
+_TABLE_ID = struct.Struct("<IH")
+_MARIADB_GTID = struct.Struct("<QIB")
 HEADER_SIZE = 19
 _ARTIFICIAL, _IGNORABLE = 0x20, 0x80
 _CRC32 = 1
+#: CRC32 of any bytes followed by their own CRC32.
+_CRC_RESIDUE = 0x2144DF1C
 _DAMAGED = (
     struct.error,
     IndexError,
@@ -63,7 +68,7 @@ _DAMAGED = (
     ValueError,
     OverflowError,
     RecursionError,
-    zlib.error,
+    zlib_error,
     zstandard.ZstdError,
 )
 
@@ -94,8 +99,8 @@ class BinlogReader:
         self._in_transaction = False
         self._xa = False
         self._mapped_rows = False  # the open transaction changed mapped tables
-        self._names: dict[bytes, tuple[str, str]] = {}
-        self._decoders: dict[bytes, Decoder] = {}
+        #: TABLE_MAP bodies met before: they repeat with every statement.
+        self._maps: dict[bytes, tuple[int, str, str, Decoder | None]] = {}
         self._tables: dict[int, Decoder | None] = {}
         self._handlers: list[Callable[[bytes, int, int, int], Iterable[Item]]] = [self._unknown] * 256
         self._register()
@@ -129,15 +134,15 @@ class BinlogReader:
         ts, type_, _, size, log_pos, flags = _HEADER.unpack_from(event)
         if size != len(event):
             raise PermanentError(f"event at {self.file}:{self.pos} says it has {size} bytes and has {len(event)}")
-        end = size
         if type_ == FORMAT_DESCRIPTION:
             self._checksum = event[-5] == _CRC32
         elif type_ == ROTATE and flags & _ARTIFICIAL:
             # Sent before the first format description: only the bytes tell whether it has a checksum.
-            self._checksum = size > HEADER_SIZE + 12 and _crc_fits(event)
+            self._checksum = size > HEADER_SIZE + 12 and crc32(event) == _CRC_RESIDUE
+        end = size
         if self._checksum:
             end -= 4
-            if not _crc_fits(event):
+            if crc32(event) != _CRC_RESIDUE:
                 # The binlog file or the network may be at fault: reading it again tells.
                 raise TransientError(
                     f"event at {self.file}:{self.pos} has a wrong checksum",
@@ -145,7 +150,7 @@ class BinlogReader:
                 )
         if log_pos and not flags & _ARTIFICIAL and type_ != HEARTBEAT and type_ != HEARTBEAT_V2:
             before = self.pos
-            self.pos = (before & ~0xFFFFFFFF) | log_pos
+            self.pos = before & ~0xFFFFFFFF | log_pos
             if self.pos < before:
                 self.pos += 1 << 32
             if self._skip_to is not None and self._skips(type_):
@@ -201,7 +206,7 @@ class BinlogReader:
         return (Gtid(None if type_ == ANONYMOUS_GTID else gtid, self.file, start, ts, False, commit_ts_us),)
 
     def _mariadb_gtid(self, event: bytes, _type: int, ts: int, _end: int) -> Iterable[Item]:
-        sequence, domain, flags = struct.unpack_from("<QIB", event, HEADER_SIZE)
+        sequence, domain, flags = _MARIADB_GTID.unpack_from(event, HEADER_SIZE)
         server_id = int.from_bytes(event[5:9], "little")
         standalone = bool(flags & _STANDALONE)
         self._start(in_transaction=not standalone)
@@ -268,28 +273,29 @@ class BinlogReader:
 
     # Rows
 
-    def _table_map(self, event: bytes, type_: int, _ts: int, end: int) -> Iterable[Item]:
-        body = event[27:end]
-        name = self._names.get(body)
-        if name is None:
-            name = self._names[body] = table_name(body)
-            if len(self._names) > _CACHED_TABLE_MAPS:
-                self._names = {body: name}
-                self._decoders.clear()
-        schema = self._schema_for(*name)
-        decoder = None
-        if schema is not None:
-            decoder = self._decoders.get(body)
-            if decoder is None or decoder.schema is not schema:
-                parsed = parse_table_map(body)
-                check_schema(parsed, schema)
-                decoder = self._decoders[body] = Decoder(parsed, schema, mariadb=self._mariadb)
-        self._tables[int.from_bytes(event[19:25], "little")] = decoder
-        return (Ignored(type_, self.pos),)
+    def _table_map(self, event: bytes, _type: int, _ts: int, end: int) -> Iterable[Item]:
+        body = event[HEADER_SIZE:end]
+        known = self._maps.get(body)
+        if known is None:
+            known = int.from_bytes(body[:6], "little"), *table_name(body[8:]), None
+        table_id, db, table, decoder = known
+        schema = self._schema_for(db, table)
+        if schema is None:
+            decoder = None
+        elif decoder is None or decoder.schema is not schema:
+            parsed = parse_table_map(body[8:])
+            check_schema(parsed, schema)
+            decoder = Decoder(parsed, schema, mariadb=self._mariadb)
+        if decoder is not known[3] or body not in self._maps:
+            if len(self._maps) >= _CACHED_TABLE_MAPS:
+                self._maps.clear()
+            self._maps[body] = table_id, db, table, decoder
+        self._tables[table_id] = decoder
+        return ()
 
     def _rows(self, event: bytes, type_: int, ts: int, end: int) -> Iterable[Item]:
-        op, version, compressed = ROWS[type_]
-        table_id = int.from_bytes(event[19:25], "little")
+        low, high = _TABLE_ID.unpack_from(event, HEADER_SIZE)
+        table_id = low | high << 32
         decoder = self._tables.get(table_id)
         if decoder is None:
             if table_id in self._tables or table_id == _DUMMY_TABLE_ID:
@@ -298,6 +304,7 @@ class BinlogReader:
         if self._xa:
             raise self._xa_refusal(decoder.schema)
         self._mapped_rows = True
+        op, version, compressed = ROWS[type_]
         at = 27 if version == 1 else 27 + int.from_bytes(event[27:29], "little")
         width, at = _lenenc(event, at)
         images = 2 if op == "u" else 1
@@ -428,7 +435,3 @@ def _lenenc(data: bytes, at: int) -> tuple[int, int]:
         return first, at + 1
     width = {0xFC: 2, 0xFD: 3, 0xFE: 8}[first]
     return int.from_bytes(data[at + 1 : at + 1 + width], "little"), at + 1 + width
-
-
-def _crc_fits(event: bytes) -> bool:
-    return zlib.crc32(memoryview(event)[:-4]) == int.from_bytes(event[-4:], "little")

@@ -20,7 +20,7 @@ from syncbridge.capture.charsets import LATIN1, UTF8, text_decoder
 from syncbridge.capture.geometry import wkt
 from syncbridge.capture.identifiers import inet4_text, inet6_text, uuid_text
 from syncbridge.capture.jsonb import json_text
-from syncbridge.capture.numbers import decimal_reader, decimal_size, double_text, float_text
+from syncbridge.capture.numbers import decimal_size, decimal_source, double_text, float_text
 from syncbridge.capture.schema import TEXT_TYPES, Column, TableSchema
 from syncbridge.capture.table_map import MappedColumn, TableMap
 from syncbridge.errors import PermanentError
@@ -85,6 +85,7 @@ class Field:
     body: list[str]
     names: int = 1  # how many values `formats` unpacks
     length: str = ""  # expression of the variable part's length over the unpacked names; "" for fixed columns
+    nullable: bool = True
     environment: dict[str, Any] = field(default_factory=dict)
 
 
@@ -120,17 +121,21 @@ def generate(fields: list[Field], *, pairs: bool) -> tuple[str, dict[str, Any]]:
 
 def _fast_path(fields: list[Field], skip: int, environment: dict[str, Any]) -> list[str]:
     """Straight-line code for a row without NULLs; `skip` bytes (the NULL bitmap) precede the first column."""
+    lines = _sure(list(enumerate(fields)), skip, environment)
+    return lines or [f"p += {skip}"]
+
+
+def _sure(fields: list[tuple[int, Field]], skip: int, environment: dict[str, Any]) -> list[str]:
+    """Code for consecutive columns that are surely there, in runs that each end with a variable column."""
     lines: list[str] = []
     run: list[tuple[int, Field]] = []
-    for index, item in enumerate(fields):
+    for index, item in fields:
         run.append((index, item))
         if item.length:
             lines += _run(run, skip, environment)
             run, skip = [], 0
     if run:
         lines += _run(run, skip, environment)
-    elif skip:
-        lines.append(f"p += {skip}")
     return lines
 
 
@@ -159,11 +164,18 @@ def _run(run: list[tuple[int, Field]], skip: int, environment: dict[str, Any]) -
 
 
 def _null_path(fields: list[Field], null_bytes: int, environment: dict[str, Any]) -> list[str]:
+    """Code for a row with NULLs: nullable columns one by one, the others in runs."""
     lines = [f"nulls = from_bytes(data[p:p + {null_bytes}], 'little')", f"p += {null_bytes}"]
+    sure: list[tuple[int, Field]] = []
     for index, item in enumerate(fields):
+        if not item.nullable:
+            sure.append((index, item))
+            continue
+        lines += _sure(sure, 0, environment)
+        sure = []
         lines += [f"if nulls & {1 << index}:", f" v{index} = None", "else:"]
         lines += [f" {line}" for line in _run([(index, item)], 0, environment)]
-    return lines
+    return lines + _sure(sure, 0, environment)
 
 
 def _utf8(data: bytes) -> str:
@@ -176,14 +188,21 @@ def _utf8(data: bytes) -> str:
 
 def _field(mapped: MappedColumn, column: Column, *, mariadb: bool) -> Field:
     if mapped.type == types.GEOMETRY:
-        return _converted(column, "I", _geometry(column, mariadb=mariadb))
+        item = _converted(column, "I", _geometry(column, mariadb=mariadb))
+    else:
+        item = _builder(mapped, column)(mapped, column)
+    item.nullable = mapped.nullable
+    return item
+
+
+def _builder(mapped: MappedColumn, column: Column) -> Callable[[MappedColumn, Column], Field]:
     build = _BUILDERS.get(mapped.type)
     if build is None:
         raise PermanentError(
             f"column {column.name} {column.column_type} has binlog type {mapped.type}, which syncbridge cannot read",
             hint="leave the table out of the mappings, or rebuild it (ALTER TABLE … FORCE) if the type is an old one",
         )
-    return build(mapped, column)
+    return build
 
 
 def _integer(signed: str, *, names: int = 1) -> Callable[[MappedColumn, Column], Field]:
@@ -210,16 +229,21 @@ def _real(code: str, text: Callable[[float], str]) -> Callable[[MappedColumn, Co
 
 def _decimal(mapped: MappedColumn, column: Column) -> Field:
     size = decimal_size(mapped.meta, mapped.meta2)
-    value = "decimal{i}({a})"
+    sign_bit, ones, body = decimal_source(mapped.meta, mapped.meta2)
+    body = body.replace("{", "{{").replace("}", "}}")
     if column.zerofill:
-        # SELECT pads with zeros to the width of precision digits plus the point.
-        value += f".zfill({mapped.meta + (1 if mapped.meta2 else 0)})"
-    return Field(
-        column.name,
-        f"{size}s",
-        [f"{{v}} = {value}"],
-        environment={"decimal": decimal_reader(mapped.meta, mapped.meta2)},
-    )
+        # Never negative. SELECT pads with zeros to the width of precision digits plus the point.
+        width = mapped.meta + (1 if mapped.meta2 else 0)
+        statements = [f"t = from_bytes({{a}}, 'big') ^ {sign_bit}", f"{{v}} = f'{body}'.zfill({width})"]
+    else:
+        statements = [
+            f"t = from_bytes({{a}}, 'big') ^ {sign_bit}",
+            f"if t < {sign_bit}: {{v}} = f'{body}'",
+            "else:",
+            f" t ^= {ones}",
+            f" {{v}} = f'-{body}'",
+        ]
+    return Field(column.name, f"{size}s", statements)
 
 
 def _year(_mapped: MappedColumn, column: Column) -> Field:

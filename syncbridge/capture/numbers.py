@@ -17,10 +17,8 @@ def float_text(value: float) -> str:
 def double_text(value: float, width: int = 1000) -> str:
     """A DOUBLE: the shortest digits that read back as the same number, without exponent if that fits `width`."""
     text = repr(value)
-    if text.endswith(".0"):
-        text = text[:-2]
-    if "e" not in text and len(text) < 16:
-        return text
+    if 1e-4 <= value < 1e15 or -1e15 < value <= -1e-4:  # repr() and the server agree on the form
+        return text[:-2] if text.endswith(".0") else text
     return _expand(text, width)
 
 
@@ -62,41 +60,44 @@ def decimal_size(precision: int, scale: int) -> int:
     return 4 * whole + _BYTES[part] + 4 * fraction + _BYTES[rest]
 
 
-def decimal_reader(precision: int, scale: int) -> Callable[[bytes], str]:
-    """A function from the packed bytes of DECIMAL(precision, scale) to its text.
+def decimal_source(precision: int, scale: int) -> tuple[int, int, str]:
+    """(sign bit, all bits, f-string body) for DECIMAL(precision, scale), for generated code.
 
     Packed: groups of 9 digits in 4 big-endian bytes, shorter groups first (integer) and last (fraction); the sign bit
-    inverted, all bits inverted when negative.
+    inverted, all bits inverted when negative. The body prints the magnitude of `t`, the packed bytes as one big-endian
+    number with the sign bit flipped back, and all bits when that leaves it set.
     """
     size = decimal_size(precision, scale)
     whole, part = divmod(precision - scale, 9)
     fraction, rest = divmod(scale, 9)
     widths = ([(_BYTES[part], part)] if part else []) + [(4, 9)] * whole
-    integral = _groups(widths, from_bit=8 * size)
-    after = size - sum(width for width, _ in widths)
-    fractional = _groups([(4, 9)] * fraction + ([(_BYTES[rest], rest)] if rest else []), from_bit=8 * after)
-    sign_bit = 1 << (8 * size - 1)
-    ones = (1 << 8 * size) - 1
-    pattern = f"%d.%0{scale}d"
-    from_bytes = int.from_bytes
+    body = f"{{{_combined(_groups(widths, from_bit=8 * size))}}}"
+    if scale:
+        after = size - sum(width for width, _ in widths)
+        groups = _groups([(4, 9)] * fraction + ([(_BYTES[rest], rest)] if rest else []), from_bit=8 * after)
+        body += f".{{{_combined(groups)}:0{scale}d}}"
+    return 1 << (8 * size - 1), (1 << 8 * size) - 1, body
+
+
+def decimal_reader(precision: int, scale: int) -> Callable[[bytes], str]:
+    """A function from the packed bytes of DECIMAL(precision, scale) to its text."""
+    sign_bit, ones, body = decimal_source(precision, scale)
+    magnitude: Callable[[int], str] = eval(f"lambda t: f'{body}'")  # noqa: S307 - numbers only
 
     def text(packed: bytes) -> str:
-        value = from_bytes(packed, "big") ^ sign_bit
-        sign = ""
-        if value & sign_bit:
-            value ^= ones
-            sign = "-"
-        number = 0
-        for shift, mask, power in integral:
-            number = number * power + (value >> shift & mask)
-        if not scale:
-            return f"{sign}{number}"
-        decimals = 0
-        for shift, mask, power in fractional:
-            decimals = decimals * power + (value >> shift & mask)
-        return sign + pattern % (number, decimals)
+        value = int.from_bytes(packed, "big") ^ sign_bit
+        return magnitude(value) if value < sign_bit else "-" + magnitude(value ^ ones)
 
     return text
+
+
+def _combined(groups: list[tuple[int, int, int]]) -> str:
+    """Source of the number that digit groups of `t` make together."""
+    source = "0"
+    for shift, mask, power in groups:
+        group = f"(t >> {shift} & {mask})" if shift else f"(t & {mask})"
+        source = group if source == "0" else f"({source} * {power} + {group})"
+    return source
 
 
 def _groups(widths: list[tuple[int, int]], from_bit: int) -> list[tuple[int, int, int]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+from struct import Struct
 from typing import Any
 
 from syncbridge.capture.connection import dump_refused
@@ -16,6 +17,8 @@ from syncbridge.errors import ProtocolError, SyncbridgeError, TransientError
 #: Bytes asked of the socket at once.
 READ_SIZE = 256 * 1024
 _MAX_PACKET = 0xFFFFFF
+#: A packet's length in three bytes, and its sequence number.
+_PREFIX = Struct("<I")
 _EOF, _ERR = 0xFE, 0xFF
 
 
@@ -67,15 +70,17 @@ class BinlogStream:
         size = len(buffer)
         events: list[bytes] = []
         start = 0
+        prefix = _PREFIX.unpack_from
         while size - start >= 4:
-            length = int.from_bytes(buffer[start : start + 3], "little")
+            (word,) = prefix(buffer, start)
+            length = word & _MAX_PACKET
             body = start + 4
             end = body + length
             if end > size:
                 break
             if self._long:
                 self._continue(buffer[body:end], length, events)
-            elif buffer[body : body + 1] != b"\0":
+            elif not length or buffer[body]:
                 self._stop(buffer[body:end])
                 break
             elif length == _MAX_PACKET:

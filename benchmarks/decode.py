@@ -1,0 +1,241 @@
+"""Decode speed: our reader (rows, and rows as orjson event envelopes) against mysql-replication on the same binlog.
+
+    python benchmarks/decode.py [--scale 0.3] [--runs 3]
+
+Starts a private MariaDB, writes the mixed workload (multi-row inserts, single-row update transactions, rich types,
+multi-row deletes), then reads it over the network from the start, each reader several times, taking turns. Rows per
+second are medians with the range; the ratio of events as JSON to mysql-replication's own iteration has a floor of 5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+from pymysqlreplication import BinLogStreamReader
+from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, WriteRowsEvent
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from syncbridge.capture.binlog import BinlogReader
+from syncbridge.capture.changes import Shape, Transaction, row_events
+from syncbridge.capture.connection import ConnectionSettings, Position, connect, identify, start_dump
+from syncbridge.capture.events import Gtid, Rows
+from syncbridge.capture.schema import load_tables
+from syncbridge.capture.stream import BinlogStream
+from syncbridge.event import encode_job
+from tests.servers import MariaDB
+
+FLOOR = 5.0
+SEGMENTS = ("inserts", "updates", "rich", "deletes")
+TYPES: dict[str, dict[str, str]] = {}
+WORDS = ("alpha", "beta", "Grüße", "delta epsilon", "日本語", "zeta")
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--scale", type=float, default=0.2, help="1 is 300,000 rows")
+    arguments.add_argument("--runs", type=int, default=3)
+    options = arguments.parse_args()
+    with MariaDB(binlog_row_metadata="FULL", innodb_buffer_pool_size="256M") as server:
+        ranges = write_workload(server, options.scale)
+        readers: dict[str, Callable[[MariaDB, Position, Position], tuple[int, float]]] = {
+            "rows as dicts": read_rows,
+            "events as JSON": read_json,
+            "mysql-replication": read_library,
+        }
+        results: dict[str, dict[str, list[float]]] = {name: {} for name in readers}
+        for _ in range(options.runs):
+            for name, read in readers.items():
+                for segment, (start, end) in ranges.items():
+                    gc.collect()
+                    rows, seconds = read(server, start, end)
+                    results[name].setdefault(segment, []).append(rows / seconds)
+    report(results)
+    ratio = median(results["events as JSON"]["all"]) / median(results["mysql-replication"]["all"])
+    print(f"\nevents as JSON / mysql-replication: {ratio:.1f}x (floor {FLOOR:.0f}x)")
+    return 0 if ratio >= FLOOR else 1
+
+
+def report(results: dict[str, dict[str, list[float]]]) -> None:
+    segments = list(next(iter(results.values())))
+    print(f"{'rows/s, median [range]':<20}" + "".join(f"{segment:>26}" for segment in segments))
+    for name, runs in results.items():
+        cells = [f"{median(runs[s]) / 1e3:.1f}k [{min(runs[s]) / 1e3:.1f}-{max(runs[s]) / 1e3:.1f}]" for s in segments]
+        print(f"{name:<20}" + "".join(f"{cell:>26}" for cell in cells))
+
+
+def median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+# Workload
+
+
+def write_workload(server: MariaDB, scale: float) -> dict[str, tuple[Position, Position]]:
+    """Write each segment into a binlog file of its own; segment -> (start, end), and "all"."""
+    dice = random.Random(1)
+    server.execute(
+        "CREATE DATABASE bench",
+        "CREATE TABLE bench.sbtest (id INT PRIMARY KEY, k INT NOT NULL, c CHAR(120) NOT NULL, pad CHAR(60) NOT NULL)",
+        "CREATE TABLE bench.rich (id BIGINT UNSIGNED PRIMARY KEY, amount DECIMAL(12,2), made DATETIME(6),"
+        " name VARCHAR(100), doc JSON, state ENUM('new','paid','sent'), photo BLOB, note VARCHAR(50), ratio DOUBLE)",
+    )
+    sizes = {
+        name: max(1000, int(rows * scale))
+        for name, rows in zip(SEGMENTS, (150_000, 50_000, 70_000, 30_000), strict=True)
+    }
+    ranges: dict[str, tuple[Position, Position]] = {}
+    with server.connect(database="bench") as connection, connection.cursor() as cursor:
+
+        def segment(name: str, statements: list[str]) -> None:
+            cursor.execute("FLUSH BINARY LOGS")
+            start = Position(*server.binlog_position())
+            for statement in statements:
+                cursor.execute(statement)
+            ranges[name] = (start, Position(*server.binlog_position()))
+
+        cursor.execute("SET GLOBAL sync_binlog=0, GLOBAL innodb_flush_log_at_trx_commit=0")
+        segment("inserts", list(batches("sbtest", sizes["inserts"], lambda n: sbtest_row(dice, n))))
+        top = sizes["inserts"]
+        segment(
+            "updates",
+            [f"UPDATE sbtest SET k = k + 1 WHERE id = {dice.randrange(top)}" for _ in range(sizes["updates"])],
+        )
+        segment("rich", list(batches("rich", sizes["rich"], lambda n: rich_row(dice, n))))
+        segment(
+            "deletes",
+            [f"DELETE FROM sbtest WHERE id BETWEEN {n} AND {n + 999}" for n in range(0, sizes["deletes"], 1000)],
+        )
+    ranges["all"] = (ranges["inserts"][0], ranges["deletes"][1])
+    return ranges
+
+
+def batches(table: str, count: int, row: Callable[[int], str]) -> list[str]:
+    return [
+        f"INSERT INTO {table} VALUES " + ",".join(row(number) for number in range(start, min(count, start + 1000)))
+        for start in range(0, count, 1000)
+    ]
+
+
+def sbtest_row(dice: random.Random, number: int) -> str:
+    digits = "-".join(f"{dice.randrange(10**11):011d}" for _ in range(10))
+    return f"({number},{dice.randrange(10**6)},'{digits}','{digits[:59]}')"
+
+
+def rich_row(dice: random.Random, number: int) -> str:
+    document = orjson.dumps({"tags": [dice.choice(WORDS), dice.choice(WORDS)], "count": number}).decode()
+    note = "NULL" if number % 3 == 0 else f"'{dice.choice(WORDS)}'"
+    made = f"20{dice.randrange(10, 30)}-0{dice.randrange(1, 10)}-11 12:13:14.{dice.randrange(10**6):06d}"
+    return (
+        f"({number},{dice.randrange(10**10) / 100},'{made}','{dice.choice(WORDS)} {number}','{document}',"
+        f"{dice.randrange(1, 4)},x'{dice.randbytes(40).hex()}',{note},{dice.random()})"
+    )
+
+
+# Readers: (rows, seconds) from `start` to `end`, timed from the first bytes received
+
+
+def dump(server: MariaDB, start: Position) -> tuple[BinlogStream, BinlogReader]:
+    settings = ConnectionSettings(host="127.0.0.1", port=server.port, user="root", ssl_verify="off")
+    connection = connect(settings)
+    tables = load_tables(connection, [("bench", "sbtest"), ("bench", "rich")])
+    TYPES.update({table: schema.types() for (_, table), schema in tables.items()})
+    start_dump(connection, identify(connection), start, 99_001)
+    return BinlogStream(connection), BinlogReader(lambda db, table: tables.get((db, table)))
+
+
+def read_rows(server: MariaDB, start: Position, end: Position) -> tuple[int, float]:
+    stream, reader = dump(server, start)
+    count = 0
+    events = stream.read(10)
+    begun = time.perf_counter()
+    while (reader.file, reader.pos) < (end.file, end.pos):
+        events = events or stream.read(10)
+        for event in events:
+            for item in reader.feed(event):
+                if type(item) is Rows:
+                    count += len(item.rows)
+        events = []
+    seconds = time.perf_counter() - begun
+    stream.close()
+    return count, seconds
+
+
+def read_json(server: MariaDB, start: Position, end: Position) -> tuple[int, float]:
+    """Every row as the whole event that a job carries."""
+    stream, reader = dump(server, start)
+    count = 0
+    shapes = {table: Shape("bench", table, ("id",), types) for table, types in TYPES.items()}
+    transaction: Transaction | None = None
+    now = time.time_ns() // 1000
+    events = stream.read(10)
+    begun = time.perf_counter()
+    while (reader.file, reader.pos) < (end.file, end.pos):
+        events = events or stream.read(10)
+        for event in events:
+            for item in reader.feed(event):
+                if type(item) is Rows:
+                    assert transaction is not None
+                    job = list(row_events(transaction, shapes[item.schema.table], item.op, item.rows, now))
+                    count += len(job)
+                    encode_job(job)
+                elif type(item) is Gtid:
+                    transaction = Transaction(
+                        pipeline="bench", epoch=1, server_id=1, gtid=item.gtid or "", file=item.file,
+                        file_number=int(item.file[-6:]), pos=item.pos, ts_us=item.ts * 1_000_000,
+                    )  # fmt: skip
+        events = []
+    seconds = time.perf_counter() - begun
+    stream.close()
+    return count, seconds
+
+
+def read_library(server: MariaDB, start: Position, end: Position) -> tuple[int, float]:
+    """mysql-replication's own iteration over rows. On MariaDB it ignores a start position: it starts by GTID."""
+    expected = expected_rows(server, start, end)
+    reader = BinLogStreamReader(
+        connection_settings={
+            "host": "127.0.0.1",
+            "port": server.port,
+            "user": "root",
+            "passwd": "",
+            "ssl_disabled": True,
+        },
+        server_id=99_002,
+        is_mariadb=True,
+        auto_position=server.value(f"SELECT BINLOG_GTID_POS('{start.file}', {start.pos})"),
+        blocking=True,
+        only_events=[WriteRowsEvent, UpdateRowsEvent, DeleteRowsEvent],
+        only_schemas=["bench"],
+    )
+    count = skipped = len(next(iter(reader)).rows)  # connects, which is not timed with ours either
+    begun = time.perf_counter()
+    for event in reader:
+        count += len(event.rows)
+        if count >= expected:
+            break
+    seconds = time.perf_counter() - begun
+    reader.close()
+    return count - skipped, seconds
+
+
+_counts: dict[tuple[Position, Position], int] = {}
+
+
+def expected_rows(server: MariaDB, start: Position, end: Position) -> int:
+    """How many rows a range has: our first reading of it counted them."""
+    if (start, end) not in _counts:
+        _counts[start, end], _ = read_rows(server, start, end)
+    return _counts[start, end]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
