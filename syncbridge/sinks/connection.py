@@ -43,6 +43,7 @@ async def connect(sink: SinkConfig) -> Link:
     link = Link(pool.make_connection, translated)
     try:
         await link.command("PING")
+        await link.close()  # who uses the link sets its greeting first
     except TransientError as error:
         log.warning("%s; waiting for it", error)
     return link

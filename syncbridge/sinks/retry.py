@@ -109,8 +109,8 @@ class RetryLoop:
     async def _bury(self, row: FailedRow, name: str, message: str) -> None:
         await self._sink.in_state(self._retries.bury, row.id, error_class=name, message=message)
         log.error(
-            "%s.%s %s is a dead letter after %d attempts: %s",
-            row.db, row.table, orjson.dumps(row.key).decode(), row.attempts, message,
+            "%s.%s %s is a dead letter: %s",
+            row.db, row.table, orjson.dumps(row.key).decode(), message,
             extra={"action": "dead-letter"},
         )  # fmt: skip
 

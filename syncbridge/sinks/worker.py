@@ -46,15 +46,18 @@ class Worker:
         self._hand = _Hand()
         self._stop = self._sink.stopping
         self._finished = asyncio.Event()
+        self._finished.set()
         #: Set by a lane that can report nothing any more: the queue connection is gone.
         self._queue_lost: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
         """Work until stop()."""
-        with suppress(TransientError):  # a Redis that is away is waited for; one that refuses us is not
-            await self._sink.link.command("PING")
-        aside = [asyncio.create_task(self._retries.run()), asyncio.create_task(self._watch())]
+        aside: list[asyncio.Task[None]] = []
+        self._finished.clear()
         try:
+            with suppress(TransientError):  # a Redis that is away is waited for; one that refuses us is not
+                await self._sink.link.command("PING")
+            aside += [asyncio.create_task(self._retries.run()), asyncio.create_task(self._watch())]
             pause = FIRST_PAUSE
             while not self._stop.is_set():
                 try:
@@ -88,7 +91,7 @@ class Worker:
         try:
             while not self._stop.is_set():
                 grabbing = grabbing or asyncio.create_task(self._grab())
-                await asyncio.wait({grabbing, stopping, self._queue_lost, *aside}, return_when=asyncio.FIRST_COMPLETED)
+                await _first_of(stopping, self._queue_lost, grabbing, *aside)
                 for task in aside:
                     if task.done():
                         task.result()  # a bug there is a bug here
@@ -215,6 +218,10 @@ class _Lane:
         if plan.oldest_us:
             self._sink.observer.queue_wait_seconds(now - plan.oldest_us / 1_000_000)
         await self._sink.perform(plan, self._number)
+
+
+async def _first_of(*futures: asyncio.Future[Any]) -> None:
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
