@@ -7,20 +7,19 @@ with its own connections; knows nothing of versions, lanes or the queue.
 
 from __future__ import annotations
 
-import base64
 import logging
 import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
 from pymysql.cursors import SSCursor
 
 from syncbridge.capture.connection import source_errors
+from syncbridge.capture.keyset import after, among, doubled, orderable
 from syncbridge.capture.schema import TableSchema, load_tables
 from syncbridge.capture.select import row_values, select_list
 from syncbridge.capture.sql import quote, statements
@@ -171,13 +170,13 @@ class ChunkReader(threading.Thread):
         """(rows, their bytes, whether the table has none behind them)."""
         key = order.key_columns(schema)
         if order.keys is not None:
-            condition, arguments = _among(schema, key, order.keys)
+            condition, arguments = among(schema, key, order.keys)
         else:
-            condition, arguments = _after(schema, key, order.after_key)
+            condition, arguments = after(schema, key, order.after_key)
         where = f" WHERE {condition}" if condition else ""
-        ordering = ", ".join(_orderable(schema, name) for name in key)
+        ordering = ", ".join(orderable(schema, name) for name in key)
         head = f"SELECT {select_list(schema)} FROM {quote(schema.db)}.{quote(schema.table)}"  # noqa: S608 - quoted
-        sql = f"{_doubled(head)}{where} ORDER BY {_doubled(ordering)} LIMIT {MAX_ROWS}"
+        sql = f"{doubled(head)}{where} ORDER BY {doubled(ordering)} LIMIT {MAX_ROWS}"
         with self._catalog.cursor() as cursor:  # the raw connection has no converters, for arguments neither
             sql = cursor.mogrify(sql, tuple(arguments))
         decode = row_values(schema)
@@ -204,45 +203,3 @@ class ChunkReader(threading.Thread):
             )
             row = cursor.fetchone()
         return int(row[0] or 0) if row else 0
-
-
-def _after(schema: TableSchema, key: Sequence[str], values: list[Any] | None) -> tuple[str, list[Any]]:
-    """`(a > 1) OR (a = 1 AND b > 2)`: unlike the row form (a, b) > (1, 2) both servers use the index for it."""
-    if values is None:
-        return "", []
-    parts: list[str] = []
-    arguments: list[Any] = []
-    for index, name in enumerate(key):
-        equal = [f"{_doubled(_orderable(schema, earlier))} = %s" for earlier in key[:index]]
-        parts.append("(" + " AND ".join([*equal, f"{_doubled(_orderable(schema, name))} > %s"]) + ")")
-        arguments += [_argument(schema, key[i], values[i]) for i in range(index + 1)]
-    return " OR ".join(parts), arguments
-
-
-def _among(schema: TableSchema, key: Sequence[str], rows: list[list[Any]]) -> tuple[str, list[Any]]:
-    one = "(" + " AND ".join(f"{_doubled(quote(name))} = %s" for name in key) + ")"
-    arguments = [_argument(schema, name, value) for row in rows for name, value in zip(key, row, strict=True)]
-    return " OR ".join([one] * len(rows)), arguments
-
-
-def _doubled(sql: str) -> str:
-    """For text that stands beside placeholders: a name may hold a percent sign."""
-    return sql.replace("%", "%%")
-
-
-def _orderable(schema: TableSchema, name: str) -> str:
-    """ENUM and SET sort by their number but compare with text as text: order them as text."""
-    column = next(column for column in schema.columns if column.name == name)
-    return f"CAST({quote(name)} AS CHAR)" if column.data_type in ("enum", "set") else quote(name)
-
-
-def _argument(schema: TableSchema, name: str, value: Any) -> Any:
-    """A row value of an event (syncbridge.event) as an argument of a comparison with its column."""
-    kind = schema.types().get(name, "")
-    if kind == "binary":
-        return base64.b64decode(value)
-    if kind in ("zerofill", "year"):
-        return int(value)
-    if kind == "decimal":
-        return Decimal(value)
-    return value
