@@ -45,6 +45,7 @@ class Requests:
 
     def file(self, kind: str, db: str = "", table: str = "", payload: dict[str, Any] | None = None) -> None:
         """Ask for something; asking twice before it is done is asking once."""
+        # Equal whatever the order of keys; kept in the order given, for a key's columns have one.
         text = orjson.dumps(payload or {}, option=orjson.OPT_SORT_KEYS)
         digest = hashlib.sha1(b"\0".join((kind.encode(), db.encode(), table.encode(), text)), usedforsecurity=False)
         pipeline = self._database.pipeline
@@ -53,7 +54,7 @@ class Requests:
             "kind": kind,
             "db": db,
             "table_name": table,
-            "payload": text.decode(),
+            "payload": orjson.dumps(payload or {}).decode(),
             "digest": digest.hexdigest(),
             "created_at": time.time(),
         }

@@ -193,6 +193,12 @@ def test_asking_twice_is_asking_once_until_it_is_done(state: State) -> None:
     assert len(state.requests.pending("reread")) == 1
 
 
+def test_a_request_keeps_the_order_of_its_keys_columns(state: State) -> None:
+    state.requests.file("reread", "shop", "orders", {"key": {"shop": 1, "id": 2}})
+    (request,) = state.requests.pending()
+    assert list(request.payload["key"]) == ["shop", "id"]
+
+
 def test_many_may_ask_for_the_same_at_once(open_state: Callable[..., State]) -> None:
     states = [open_state() for _ in range(4)]
     together = Barrier(4, timeout=30)
