@@ -67,14 +67,8 @@ def run_worker(config: Config) -> None:
 # -- the queue ---------------------------------------------------------------------------------------------------------
 
 
-def queue_address(config: Config) -> tuple[str, int]:
-    """Where clients reach the embedded job server."""
-    listen = config.queue.listen
-    return ("127.0.0.1" if listen.host in ("0.0.0.0", "::") else listen.host, listen.port)  # noqa: S104 - a comparison
-
-
 def _lanes(config: Config) -> GearmanLanes:
-    return GearmanLanes(config.name, [queue_address(config)], max_packet=config.queue.max_packet)
+    return GearmanLanes(config.name, [config.queue.address], max_packet=config.queue.max_packet)
 
 
 class QueueMetrics:
@@ -130,7 +124,7 @@ class SinkMetrics:
 async def _work(config: Config) -> None:
     state = State.open(config.state, config.name)
     jobs = LaneWorker(
-        config.name, config.queue.lanes, [queue_address(config)], client_id=f"{config.name}-{os.getpid()}"
+        config.name, config.queue.lanes, [config.queue.address], client_id=f"{config.name}-{os.getpid()}"
     )
     worker = Worker(config, jobs, await connect_redis(config.sink), state, SinkMetrics())
     stop = _stop_event()

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds each group of stages has to stop; together below 10.
 CAPTURE_STOP, WORKER_STOP, SERVER_STOP = 5.0, 3.0, 1.5
+#: How long the other stages are held back for the queue to listen.
+QUEUE_START = 5.0
 #: A stage that refuses the configuration this early ends the whole run: somebody is watching.
 EARLY = 15.0
 STATUS_INTERVAL = 30.0
@@ -68,8 +70,7 @@ class Supervisor:
         try:
             self._write_child_config()
             log.info("%s", self._headline())
-            for stage in self._stages:
-                stage.start()
+            await self._start_stages()
             status = asyncio.create_task(self._report())
             await self._stop.wait()
             status.cancel()
@@ -97,6 +98,24 @@ class Supervisor:
     def _write_child_config(self) -> None:
         """Children read a copy: a half-edited sync.yaml must not reach a stage that happens to restart."""
         self._child_config.write_text(self._config_path.read_text(encoding="utf-8"), encoding="utf-8")
+
+    async def _start_stages(self) -> None:
+        """The queue first: who finds it missing has to wait and try again."""
+        server, *others = self._stages
+        server.start()
+        host, port = self._config.queue.address
+        deadline = time.monotonic() + QUEUE_START
+        while time.monotonic() < deadline and not self._stop.is_set():
+            try:
+                _, writer = await asyncio.open_connection(host, port)
+            except OSError:
+                await asyncio.sleep(0.02)
+            else:
+                writer.close()
+                break
+        for stage in others:
+            if not self._stop.is_set():
+                stage.start()
 
     async def _stop_stages(self, stages: list[Stage]) -> None:
         log.info("stopping: capture, then workers, then the queue")

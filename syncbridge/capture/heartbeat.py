@@ -96,7 +96,6 @@ class HeartbeatWriter(threading.Thread):
 
     def run(self) -> None:
         metrics.HEARTBEAT_INTERVAL.set(self._interval)
-        metrics.HEARTBEAT_PROVED.set(time.time())  # the silence is counted from here
         connection: Any = None
         complained = ""
         while not self._stopping.is_set():

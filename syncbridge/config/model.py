@@ -114,6 +114,12 @@ class QueueConfig(_Model):
         return value
 
     @property
+    def address(self) -> tuple[str, int]:
+        """Where clients on this host reach the listener: one that listens everywhere is reached on loopback."""
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a comparison
+        return everywhere.get(self.listen.host, self.listen.host), self.listen.port
+
+    @property
     def store_path(self) -> Path:
         return Path(self.store.removeprefix("sqlite:///"))
 
