@@ -353,7 +353,7 @@ class BinlogReader:
 
     def _inner(self, packed: bytes, *, zstd: bool) -> Iterator[Item]:
         """The items of a payload's events, unpacked as they are read: memory holds one event at a time."""
-        source = zstandard.ZstdDecompressor().stream_reader(packed) if zstd else _Plain(packed)
+        source = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True) if zstd else _Plain(packed)
         checksum, self._checksum = self._checksum, False
         try:
             while header := source.read(HEADER_SIZE):

@@ -74,12 +74,18 @@ def _status(data: bytes) -> tuple[int, int | None]:
     return sql_mode, collation_id
 
 
+#: No packet is larger, so no event is either.
+_LARGEST = 1 << 30
+
+
 def unpack_mariadb(data: bytes) -> bytes:
     """log_bin_compress: a byte with method (bits 4-6, 0 = zlib) and size of the length, the length, zlib data."""
     method, size = data[0] >> 4 & 7, data[0] & 7
     if method != 0:
         raise ValueError(f"event compression method {method} is unknown")
     length = int.from_bytes(data[1 : 1 + size], "big")
+    if length > _LARGEST:
+        raise ValueError(f"compressed event claims {length} bytes")
     unpacked = zlib.decompressobj().decompress(data[1 + size :], length or 1)
     if len(unpacked) != length:
         raise ValueError("compressed event has another length than it says")

@@ -40,7 +40,7 @@ def families(flavor: str, seed: int) -> list[Family]:
     if flavor == "mariadb":
         made += [mariadb_types(dice), compressed_columns(dice)]
     else:
-        made += [opaque_json(), vectors(dice), geographic()]
+        made += [opaque_json(), vectors(dice), geographic(), functional_indexes(dice)]
     return made
 
 
@@ -348,6 +348,16 @@ def geographic() -> Family:
          ("GEOMETRY SRID 4326", literals(4326) + lines), ("POINT SRID 3857", ["ST_GeomFromText('POINT(10 20)', 3857)"])],
         flavors=("mysql",),
     )  # fmt: skip
+
+
+def functional_indexes(dice: random.Random) -> Family:
+    """Indexes on expressions make hidden columns, which the binlog leaves out."""
+    return Family(
+        "functional_indexes",
+        [("INT", [str(dice.randint(-9, 9)) for _ in range(20)]), ("JSON", ["'[1, 2]'", "'[3]'", "'[]'"])],
+        flavors=("mysql",),
+        more=["t TEXT", "KEY e ((c0 + 1))", "KEY m ((CAST(c1->'$' AS UNSIGNED ARRAY)))"],
+    )
 
 
 def mariadb_types(dice: random.Random) -> Family:

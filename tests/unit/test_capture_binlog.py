@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from syncbridge.capture.binlog import BinlogReader
 from syncbridge.capture.events import FormatDescription, Gtid, Heartbeat, Ignored, Item, Rows, Statement, TransactionEnd
@@ -135,6 +138,21 @@ def test_bytes_cut_short_never_pass_as_other_rows(events: list[bytes]) -> None:
         passed += 1
         assert [item.rows for item in items if isinstance(item, Rows)] in ([whole[:1]], [[]])
     assert passed <= 2
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_any_bytes_give_items_or_one_of_our_errors(data: st.DataObject) -> None:
+    events = data.draw(st.sampled_from((MARIADB, MYSQL)))
+    index = data.draw(st.integers(2, len(events) - 1))
+    damaged = bytearray(events[index])
+    body = st.tuples(st.integers(19, len(damaged) - 5), st.integers(0, 255))
+    for at, value in data.draw(st.lists(body, min_size=1, max_size=4)):
+        damaged[at] = value
+    damaged[-4:] = struct.pack("<I", zlib.crc32(damaged[:-4]))
+    fed = reader()
+    with contextlib.suppress(SyncbridgeError):
+        read([*events[:index], bytes(damaged), *events[index + 1 :]], fed)
 
 
 def test_a_table_that_is_not_the_known_one_is_a_mismatch() -> None:
