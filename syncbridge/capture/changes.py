@@ -29,18 +29,13 @@ class Transaction:
     #: When the source wrote it, microseconds.
     ts_us: int
     rows: int = 0
-    _prefix: str = field(init=False)
+    version_prefix: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self._prefix = transaction_prefix(self.epoch, self.file_number, self.pos)
+        self.version_prefix = transaction_prefix(self.epoch, self.file_number, self.pos)
 
     def version(self, row: int) -> str:
-        return f"{self._prefix}{row:08x}"
-
-    def next_version(self) -> str:
-        row = self.rows
-        self.rows = row + 1
-        return f"{self._prefix}{row:08x}"
+        return f"{self.version_prefix}{row:08x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +59,7 @@ def event(
     return {
         "op": op,
         "ts_us": now_us,
-        "source": {
-            "name": transaction.pipeline,
-            "db": shape.db,
-            "table": shape.table,
-            "ts_us": transaction.ts_us,
-            "server_id": transaction.server_id,
-            "gtid": transaction.gtid,
-            "file": transaction.file,
-            "pos": transaction.pos,
-            "row": int(version[32:], 16),
-        },
+        "source": {**_source(transaction, shape), "row": int(version[32:], 16)},
         "key": key,
         "before": before,
         "after": after,
@@ -85,23 +70,56 @@ def event(
     }
 
 
+def _source(transaction: Transaction, shape: Shape) -> dict[str, Any]:
+    return {
+        "name": transaction.pipeline,
+        "db": shape.db,
+        "table": shape.table,
+        "ts_us": transaction.ts_us,
+        "server_id": transaction.server_id,
+        "gtid": transaction.gtid,
+        "file": transaction.file,
+        "pos": transaction.pos,
+    }
+
+
 def row_events(transaction: Transaction, shape: Shape, op: str, rows: Iterable[Any], now_us: int) -> Iterator[Event]:
-    """The events of one ROWS event. `rows`: dicts for c and d, (before, after) pairs for u."""
+    """The events of one ROWS event. `rows`: dicts for c and d, (before, after) pairs for u.
+
+    Hot: what the rows share is computed once, and one closure builds each event.
+    """
+    source = _source(transaction, shape)
+    prefix = transaction.version_prefix
+    types, key_of = shape.types, shape.key_of
+    if len(shape.key_columns) == 1:
+        (name,) = shape.key_columns
+
+        def key_of(row: Row) -> dict[str, Any]:
+            return {name: row[name]}
+
+    def build(op: str, key: Row, before: Row | None, after: Row | None) -> Event:
+        number = transaction.rows
+        transaction.rows = number + 1
+        version = f"{prefix}{number:08x}"
+        return {
+            "op": op, "ts_us": now_us, "source": {**source, "row": number}, "key": key, "before": before,
+            "after": after, "types": types, "version": version, "id": version, "format": FORMAT,
+        }  # fmt: skip
+
     if op == CREATE:
         for row in rows:
-            yield event(transaction, shape, CREATE, shape.key_of(row), None, row, now_us, transaction.next_version())
-        return
-    if op == DELETE:
+            yield build(CREATE, key_of(row), None, row)
+    elif op == DELETE:
         for row in rows:
-            yield event(transaction, shape, DELETE, shape.key_of(row), row, None, now_us, transaction.next_version())
-        return
-    for before, after in rows:
-        key, old_key = shape.key_of(after), shape.key_of(before)
-        if key == old_key:
-            yield event(transaction, shape, UPDATE, key, before, after, now_us, transaction.next_version())
-        else:
-            yield event(transaction, shape, DELETE, old_key, before, None, now_us, transaction.next_version())
-            yield event(transaction, shape, CREATE, key, None, after, now_us, transaction.next_version())
+            yield build(DELETE, key_of(row), row, None)
+    else:
+        for before, after in rows:
+            key, old_key = key_of(after), key_of(before)
+            if key == old_key:
+                yield build(UPDATE, key, before, after)
+            else:
+                yield build(DELETE, old_key, before, None)
+                yield build(CREATE, key, None, after)
 
 
 def sweep_event(
