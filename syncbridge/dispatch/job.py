@@ -71,6 +71,7 @@ class Job:
         "queued",
         "size",
         "spilled",
+        "stored",
         "submitted",
         "unique",
         "worker",
@@ -87,8 +88,10 @@ class Job:
         self.size = len(payload)
         self.submitted = 0
         self.attempts = 0
-        #: Durable and independent of any client.
+        #: Promised to be durable, and independent of any client.
         self.background = False
+        #: The store has it by the time it is queued. A foreground job that a background submit joined gets there later.
+        self.stored = False
         #: Foreground clients that get the results.
         self.clients: list[Client] = []
         #: The worker that has it, None while queued.

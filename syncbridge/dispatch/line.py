@@ -1,6 +1,6 @@
 """A line: the queued jobs of one function and priority, handed out in the order of their ids.
 
-Only a window at its head is in memory; the rest is counted here and lies in the store. Foreground jobs are never
+Only a window at its head is in memory; the rest is counted here and lies in the store. Foreground jobs are not
 stored, so those behind the window wait in `later`. The line reads no store: queue.py refills it.
 """
 
@@ -16,11 +16,11 @@ _MIN_GARBAGE = 64
 
 
 class Line:
-    """`count` jobs wait in ready + returned (memory), later (memory, foreground) and on_disk (store).
+    """`count` jobs wait in ready + returned (memory), later (memory) and on_disk (store).
 
     ready     the window, ascending
     returned  jobs whose workers gave them back, or that moved here; each goes before any younger one
-    later     foreground jobs younger than `loaded`
+    later     jobs the store does not have, younger than `loaded`
     on_disk   number of stored jobs with loaded < id <= last
     """
 
@@ -40,11 +40,11 @@ class Line:
         """Queue a new job, younger than all before it; False when it is left to the store."""
         self.count += 1
         self.last = job.id
-        if not self.on_disk and (len(self.ready) < window or not job.background):
+        if not self.on_disk and (len(self.ready) < window or not job.stored):
             self.ready.append(job)
             self.loaded = job.id
             return True
-        if job.background:
+        if job.stored:
             self.on_disk += 1
             return False
         self.later.append(job)

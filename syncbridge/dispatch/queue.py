@@ -134,7 +134,7 @@ class JobQueue:
             function.joinable[key] = job
         batch = self._batch
         if background:
-            job.background = True
+            job.background = job.stored = True
             batch.changes.adds.append(job.record())
             batch.size += job.size + _OVERHEAD
             self.jobs += 1
@@ -220,6 +220,8 @@ class JobQueue:
         """The batch is durable: queue its jobs, answer its clients."""
         self._committing = Batch()
         self._reserved = max(self._reserved, batch.changes.reserve)
+        for job in batch.upgraded:
+            job.stored = True
         for job in batch.jobs:
             self._activate(job)
         self._answer(batch, FULL)
@@ -258,7 +260,7 @@ class JobQueue:
         job.queued = function.lines[job.priority].append(job, window)
         if not job.queued:
             self._spill(job)
-        elif job.background and self.payload_bytes > self.limits.memory:
+        elif job.stored and self.payload_bytes > self.limits.memory:
             self._release_payload(job)
         if function.sleepers:
             self._wake_one(function)
@@ -401,20 +403,25 @@ class JobQueue:
                 self._refill(function, line)
             job = line.head()
             if job is None:
+                assert line.hungry, "a line lost count of its jobs"
                 return None
-            payload = job.payload
-            if payload is None:
-                payload = self._store.payload(function.name, job.priority, job.id)
-                if payload is None:
-                    logger.error("job %d of %s is gone from the store", job.id, function.name)
-                    line.take(job)
-                    self._count_queued(function, job.priority, -1)
-                    self._leave(job)
-                    return None
+            payload = job.payload if job.payload is not None else self._stored_payload(job)
             line.take(job)
             self._count_queued(function, job.priority, -1)
-            return job, payload
+            if payload is not None:
+                return job, payload
+            logger.error("job %d of %s is gone from the store", job.id, function.name)
+            self._leave(job)
+            return None
         return None
+
+    def _stored_payload(self, job: Job) -> bytes | None:
+        """Its row may still lie in the function that it moved from."""
+        payload = self._store.payload(job.function.name, job.priority, job.id)
+        for batch in (self._batch, self._committing):
+            if payload is None and job.id in batch.changes.moves:
+                payload = self._store.payload(batch.changes.moves[job.id][0].function, job.priority, job.id)
+        return payload
 
     def _refill(self, function: Function, line: Line) -> None:
         priority = function.lines.index(line)
@@ -445,7 +452,7 @@ class JobQueue:
 
     def _assign(self, worker: Worker, function: Function, job: Job, payload: bytes) -> tuple[bytes, Job, bytes]:
         handle = self.handle(job)
-        if job.background and not job.clients:
+        if job.stored:
             self._release_payload(job)  # the store has it, should it come back
         job.queued = False
         job.worker = worker
@@ -680,7 +687,7 @@ class JobQueue:
         job = Job(record.id, function, record.priority, record.unique, b"")
         job.payload, job.size = None, record.size
         job.join_key, job.submitted, job.attempts = record.join_key, record.submitted, record.attempts
-        job.background = True
+        job.background = job.stored = True
         return job
 
     def _remember(self, job: Job) -> None:

@@ -1,0 +1,466 @@
+"""The queue core against a plain model: random submits, commits that fail, crashes, workers that die or sleep.
+
+The model is a dict of jobs and knows no windows, batches or indexes. What it demands: nothing accepted is lost or
+handed out twice, every function is handed out by priority and age, a lane is in one worker's hands, no sleeper misses
+a job, and nothing is left in memory at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from syncbridge.dispatch import queue as core
+from syncbridge.dispatch.batch import Batch
+from syncbridge.dispatch.job import Job, join_key
+from syncbridge.dispatch.limits import Limits
+from syncbridge.dispatch.packets import WORK_COMPLETE, WORK_FAIL
+from syncbridge.dispatch.store.memory import MemoryStore
+from syncbridge.dispatch.worker import Worker
+
+LANES = [b"syncbridge.shop.0", b"syncbridge.shop.1", b"syncbridge.shop.2"]
+ISOLATED = [lane + b".isolated" for lane in LANES]
+PLAIN = [b"f", b"g"]
+FUNCTIONS = LANES + ISOLATED + PLAIN
+
+
+@dataclass
+class Entry:
+    """A job as the model knows it."""
+
+    id: int
+    function: bytes
+    priority: int
+    payload: bytes
+    key: bytes | None
+    background: bool
+    clients: list[FakeClient] = field(default_factory=list)
+    queued: bool = False
+    worker: FakeWorker | None = None
+    attempts: int = 0
+
+    @property
+    def lane(self) -> bool:
+        return self.function not in PLAIN
+
+
+class FakeClient:
+    def __init__(self) -> None:
+        self.answers: list[int | str] = []
+        self.finished: list[int] = []
+
+    def created(self, job: Job) -> None:
+        self.answers.append(job.id)
+
+    def refused(self, reason: str) -> None:
+        self.answers.append(reason)
+
+    def deliver(self, reply: bytes) -> None:
+        self.answers.append(reply.decode())
+
+    def progress(self, kind: int, job: Job, data: bytes) -> None:
+        if kind in (WORK_COMPLETE, WORK_FAIL):
+            self.finished.append(job.id)
+
+
+class FakeWorker:
+    def __init__(self, abilities: Iterable[bytes]) -> None:
+        self.noops = 0
+        self.state = Worker(self.wake)
+        self.abilities = set(abilities)
+        self.sleeping = False
+
+    def wake(self) -> None:
+        assert self.sleeping, "NOOP to a worker that does not sleep"
+        self.sleeping = False
+        self.noops += 1
+
+
+class Simulation:
+    """The core and the model side by side; every step does the same to both and compares."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        window = random.choice([1, 2, 4])
+        self.limits = Limits(
+            window=window,
+            small_window=window,
+            memory=random.choice([0, 20, 10_000]),
+            max_jobs=random.choice([10, 60]),
+            max_foreground_bytes=8000,
+        )
+        self.store = MemoryStore()
+        self.now = 100.0
+        self.jobs: dict[int, Entry] = {}
+        self.done: set[int] = set()
+        self.counter = 0
+        self.open()
+
+    def run(self, steps: int) -> None:
+        actions, weights = zip(*self.actions(), strict=True)
+        for _ in range(steps):
+            self.random.choices(actions, weights)[0]()
+            self.totals_agree()
+            self.no_sleeper_misses_a_job()
+            self.lanes_are_counted()
+        self.finish()
+
+    def actions(self) -> list[tuple[Callable[[], None], int]]:
+        """What may happen, and how often it shall."""
+        return [
+            (self.submit, self.random.choice([4, 12, 40])),  # queues that run dry, or pile up
+            (self.client_leaves, 1),
+            (self.take, 12),
+            (self.commit, 12),
+            (self.commit_fails, 2),
+            (self.worker_joins, 3),
+            (self.worker_dies, 2),
+            (self.ability_changes, 2),
+            (self.sleep, 8),
+            (self.grab, 20),
+            (self.complete, 15),
+            (self.fail, 4),
+            (self.time_passes, 4),
+            (self.crash, 1),
+        ]
+
+    def open(self) -> None:
+        self.queue = core.JobQueue(self.store, limits=self.limits, host="h")
+        self.clients = [FakeClient(), FakeClient()]
+        self.expected: dict[FakeClient, list[Any]] = {client: [] for client in self.clients}
+        self.workers: list[FakeWorker] = []
+        #: (client, id, durable) and new ids, per batch: gathering and committing.
+        self.answers: list[tuple[FakeClient, int, bool]] = []
+        self.new: list[int] = []
+        self.upgraded: list[int] = []
+        self.batch: Batch | None = None
+        self.in_flight: tuple[list[Any], list[int], list[int]] = ([], [], [])
+
+    # -- submitting
+
+    def submit(self) -> None:
+        choice = self.random.choice
+        client, function, background = choice(self.clients), choice(FUNCTIONS), choice([True, True, False])
+        priority, unique = choice([1, 1, 1, 0, 2]), choice([b"", b"", b"", b"u", b"v", b"-"])
+        self.counter += 1
+        payload = b"same" if choice([True, False]) else b"payload %d" % self.counter
+        key = None if function not in PLAIN else join_key(unique, payload)
+        joined = next((e for e in self.jobs.values() if key and e.function == function and e.key == key), None)
+        job = self.queue.submit(client, function, priority, unique, payload, background=background, now=self.now)
+        if job is None:
+            assert joined is None
+            stored = sum(e.background for e in self.jobs.values())
+            assert stored >= self.limits.max_jobs if background else True
+            self.answers.append((client, -1, True))
+            return
+        if joined:
+            assert job.id == joined.id
+            if background and not joined.background:
+                joined.background = True
+                self.upgraded.append(joined.id)
+        else:
+            assert job.id not in self.jobs
+            assert job.id not in self.done
+            joined = self.jobs[job.id] = Entry(job.id, function, priority, payload, key, background)
+            self.new.append(job.id)
+        if not background:
+            joined.clients.append(client)
+            self.waiting(client)[job.id] = job
+        self.answers.append((client, job.id, background))
+
+    def waiting(self, client: FakeClient) -> dict[int, Job]:
+        return client.__dict__.setdefault("waiting", {})
+
+    def client_leaves(self) -> None:
+        who = self.random.randrange(2)
+        client = self.clients[who]
+        for number, job in self.waiting(client).items():
+            self.queue.abandon(client, job)
+            entry = self.jobs.get(number)
+            if entry:
+                entry.clients = [other for other in entry.clients if other is not client]
+                self.drop_unwanted(entry)
+        self.clients[who] = newcomer = FakeClient()
+        self.expected[newcomer] = []
+
+    def drop_unwanted(self, entry: Entry) -> None:
+        if not entry.background and not entry.clients and entry.worker is None:
+            self.jobs.pop(entry.id, None)
+
+    # -- committing
+
+    def take(self) -> None:
+        if self.batch is not None:
+            return
+        self.batch = self.queue.take()
+        if self.batch is not None:
+            self.in_flight = (self.answers, self.new, self.upgraded)
+            self.answers, self.new, self.upgraded = [], [], []
+
+    def commit(self) -> None:
+        batch = self.batch
+        if batch is None:
+            return
+        self.batch = None
+        self.store.commit(batch.changes)
+        answers, new, _ = self.in_flight
+        for number in new:
+            if number in self.jobs:
+                self.jobs[number].queued = True
+        self.queue.committed(batch)
+        self.check_answers(answers)
+
+    def commit_fails(self) -> None:
+        batch = self.batch
+        if batch is None:
+            return
+        self.batch = None
+        answers, new, upgraded = self.in_flight
+        for number in upgraded:
+            entry = self.jobs.get(number)
+            if entry:
+                entry.background = False
+                self.drop_unwanted(entry)
+        for number in new:
+            entry = self.jobs.get(number)
+            if entry and entry.background and number not in upgraded:
+                del self.jobs[number]
+            elif entry:
+                entry.queued = True
+        self.queue.failed(batch, "disk full")
+        self.check_answers(answers)
+
+    def check_answers(self, answers: list[tuple[FakeClient, int, bool]]) -> None:
+        for client, number, durable in answers:
+            got = client.answers.pop(0)
+            entry = self.jobs.get(number)
+            if isinstance(got, int):
+                assert got == number
+                assert number in self.done or not durable or (entry and entry.background), "accepted and not kept"
+            else:
+                assert entry is None or not entry.background or number not in self.jobs, "refused and kept"
+        for client in self.clients:
+            if not any(c is client for c, _, _ in self.answers):
+                assert not client.answers
+
+    def crash(self) -> None:
+        """kill -9: memory is gone, the commit under way may have made it."""
+        if self.batch is not None and self.random.random() < 0.5:
+            self.store.commit(self.batch.changes)
+        stored = {r.id: r for jobs in self.store._jobs.values() for r in jobs.values()}
+        lost_batches = {n for _, n, durable in self.answers if durable} | {n for _, n, d in self.in_flight[0] if d}
+        for number, entry in list(self.jobs.items()):
+            if entry.background and number not in lost_batches:
+                assert number in stored, "an accepted job is lost"
+        self.jobs = {
+            number: Entry(number, r.function, r.priority, r.payload or b"", r.join_key, True, queued=True)
+            for number, r in stored.items()
+        }
+        for number, entry in self.jobs.items():
+            entry.attempts = stored[number].attempts
+        self.done.clear()
+        self.batch, self.in_flight = None, ([], [], [])
+        self.open()
+
+    # -- working
+
+    def worker_joins(self) -> None:
+        if len(self.workers) < 4:
+            abilities = self.random.sample(FUNCTIONS, self.random.choice([1, 3, len(FUNCTIONS), len(FUNCTIONS)]))
+            worker = FakeWorker(abilities)
+            for function in abilities:
+                self.queue.can_do(worker.state, function)
+            self.workers.append(worker)
+
+    def grab(self) -> None:
+        if self.workers:
+            worker = self.random.choice(self.workers)
+            for _ in range(self.random.choice([1, 1, 3])):
+                self.grab_one(worker)
+
+    def grab_one(self, worker: FakeWorker) -> bool:
+        grabbed = self.queue.grab(worker.state, self.now)
+        worker.sleeping = False
+        if grabbed is None:
+            self.check_nothing_for(worker)
+            return False
+        _, job, payload = grabbed
+        entry = self.jobs[job.id]
+        assert entry.queued
+        assert entry.worker is None
+        assert payload == entry.payload
+        assert entry.function in worker.abilities
+        waiting = [e for e in self.jobs.values() if e.function == entry.function and e.queued and e.worker is None]
+        assert (entry.priority, entry.id) == min((e.priority, e.id) for e in waiting), "out of order"
+        assert not entry.lane or self.holders(entry.function) <= {worker}, "lane in two hands"
+        entry.worker = worker
+        return True
+
+    def holders(self, function: bytes) -> set[FakeWorker]:
+        return {e.worker for e in self.jobs.values() if e.function == function and e.worker is not None}
+
+    def check_nothing_for(self, worker: FakeWorker) -> None:
+        """NO_JOB is only right when all that waits is paused, in another's hands, or left to an idle colleague."""
+        for entry in self.jobs.values():
+            if not entry.queued or entry.worker is not None or entry.function not in worker.abilities:
+                continue
+            function = self.queue.functions[entry.function]
+            if function.paused_until > self.now:
+                continue
+            assert entry.lane, "a job was not found"
+            colleagues = [w for w in self.workers if w is not worker and w.state.idle and entry.function in w.abilities]
+            assert self.holders(entry.function) - {worker} or colleagues, "a lane job was not found"
+
+    def sleep(self) -> None:
+        if not self.workers:
+            return
+        worker = self.random.choice(self.workers)
+        worker.sleeping = True
+        self.queue.pre_sleep(worker.state, self.now)
+
+    def running(self) -> list[Entry]:
+        return [entry for entry in self.jobs.values() if entry.worker is not None]
+
+    def complete(self) -> None:
+        if not self.running():
+            return
+        entry = self.random.choice(self.running())
+        assert entry.worker
+        handle = b"H:h:%d" % entry.id
+        for other in self.workers:
+            assert other is entry.worker or not self.queue.complete(other.state, handle, b"")
+        assert self.queue.complete(entry.worker.state, handle, b"")
+        self.over(entry)
+
+    def fail(self) -> None:
+        if not self.running():
+            return
+        entry = self.random.choice(self.running())
+        assert entry.worker
+        assert self.queue.fail(entry.worker.state, b"H:h:%d" % entry.id, self.now)
+        if entry.lane:
+            entry.worker = None
+            self.drop_unwanted(entry)
+        else:
+            self.over(entry)
+
+    def over(self, entry: Entry) -> None:
+        del self.jobs[entry.id]
+        self.done.add(entry.id)
+        for client in entry.clients:
+            assert entry.id in client.finished
+            self.waiting(client).pop(entry.id, None)
+
+    def worker_dies(self) -> None:
+        if self.workers:
+            worker = self.random.choice(self.workers)
+            self.workers.remove(worker)
+            self.disconnect(worker)
+
+    def disconnect(self, worker: FakeWorker) -> None:
+        self.queue.disconnect(worker.state)
+        for entry in self.running():
+            if entry.worker is worker:
+                entry.worker = None
+                entry.attempts += 1
+                if entry.function in LANES and entry.attempts >= 3:
+                    entry.function += b".isolated"
+                self.drop_unwanted(entry)
+
+    def ability_changes(self) -> None:
+        awake = [worker for worker in self.workers if not worker.sleeping]
+        if not awake:
+            return
+        worker, function = self.random.choice(awake), self.random.choice(FUNCTIONS)
+        if function in worker.abilities:
+            self.queue.cannot_do(worker.state, function)
+            worker.abilities.remove(function)
+        else:
+            self.queue.can_do(worker.state, function)
+            worker.abilities.add(function)
+
+    def time_passes(self) -> None:
+        self.now += self.random.choice([0.01, 0.2, 10.0])
+        deadline = self.queue.tick(self.now)
+        assert deadline is None or deadline > self.now
+
+    # -- what must hold
+
+    def totals_agree(self) -> None:
+        for name, function in self.queue.functions.items():
+            mine = [e for e in self.jobs.values() if e.function == name and (e.queued or e.worker)]
+            assert function.total == len(mine), name
+            assert len(function.running) == len([e for e in mine if e.worker])
+        assert self.queue.jobs == sum(e.background for e in self.jobs.values())
+        assert self.queue.bytes == sum(len(e.payload) for e in self.jobs.values() if e.background)
+
+    def no_sleeper_misses_a_job(self) -> None:
+        for name in {e.function for e in self.jobs.values() if e.queued and e.worker is None}:
+            function = self.queue.functions[name]
+            able = [w for w in self.workers if name in w.abilities]
+            holders = self.holders(name)
+            if function.paused_until or not able:
+                continue
+            if holders:
+                assert len(holders) == 1 or name in PLAIN
+            if name in PLAIN or not holders:
+                assert not all(w.sleeping for w in able), f"everybody sleeps and {name!r} has jobs"
+
+    def lanes_are_counted(self) -> None:
+        for name, function in self.queue.functions.items():
+            if function.lane:
+                lanes = [f for f in self.queue.functions.values() if f.group is function.group]
+                assert function.group.active == sum(f.total > 0 for f in lanes), name
+                assert sum(function.group.held.values()) == sum(f.holder is not None for f in lanes)
+
+    def finish(self) -> None:
+        """Drain everything: each job exactly once, then nothing is left anywhere."""
+        while self.workers:
+            self.worker_dies()
+        while self.batch is not None or self.queue._batch:
+            if self.batch is None:
+                self.take()
+            self.commit()
+        self.now += 10
+        self.queue.tick(self.now)
+        last = FakeWorker(FUNCTIONS)
+        for function in FUNCTIONS:
+            self.queue.can_do(last.state, function)
+        self.workers = [last]
+        while self.grab_one(last):
+            entry = self.running()[0]
+            assert self.queue.complete(last.state, b"H:h:%d" % entry.id, b"")
+            self.over(entry)
+        assert not self.jobs, "left behind"
+        while self.batch is not None or self.queue._batch:
+            if self.batch is None:
+                self.take()
+            self.commit()
+        assert self.store.backlogs() == []
+        assert (self.queue.jobs, self.queue.bytes, self.queue.payload_bytes) == (0, 0, 0)
+        assert self.queue.foreground_bytes == 0
+        assert not self.queue._jobs
+        assert self.queue._queued == [0, 0, 0]
+        assert not any(f.joinable for f in self.queue.functions.values())
+
+
+@pytest.fixture(autouse=True)
+def small_refills(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "_REFILL", 2)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(random=st.randoms(use_true_random=False), steps=st.integers(1, 60))
+def test_short_histories_shrunk_when_they_fail(random: Random, steps: int) -> None:
+    Simulation(random).run(steps)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_long_histories(seed: int) -> None:
+    Simulation(Random(seed)).run(500)
