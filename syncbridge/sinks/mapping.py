@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import calendar
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -100,7 +100,7 @@ class CompiledMapping:
         out = []
         if old is not None and old != key:
             out.append(self._removal(old, version, before or after, types, primary))
-        out.append(self._write(key, after, types, version, primary))
+        out.append(self._write(key, after, types, version, primary, event.get("gone") or ()))
         if check_size:
             self._check_size(out[-1])
         return out
@@ -144,20 +144,29 @@ class CompiledMapping:
         return Operation(code, key, [self._guard(version, row, types, primary)])
 
     def _write(
-        self, key: bytes, row: Row, types: Mapping[str, str], version: str, primary: tuple[str, ...]
+        self,
+        key: bytes,
+        row: Row,
+        types: Mapping[str, str],
+        version: str,
+        primary: tuple[str, ...],
+        gone: Sequence[str] = (),
     ) -> Operation:
         ttl = self._ttl(row, types)
         if ttl is None:
             return self._removal(key, version, row, types, primary)
         stamp = self._guard(version, row, types, primary)
         if self.hash:
-            return self._write_hash(key, row, types, stamp, ttl)
+            return self._write_hash(key, row, types, stamp, ttl, gone)
         content = self._content(row, types, primary)
         if content is None:
             return self._removal(key, version, row, types, primary)
         return Operation(WRITE_STRING, key, [ttl, stamp, content])
 
-    def _write_hash(self, key: bytes, row: Row, types: Mapping[str, str], stamp: str, ttl: str) -> Operation:
+    def _write_hash(
+        self, key: bytes, row: Row, types: Mapping[str, str], stamp: str, ttl: str, gone: Sequence[str] = ()
+    ) -> Operation:
+        """`gone`: columns that the table had once; their fields are deleted too."""
         absent = []
         arguments: list[Any] = [ttl, 0, 0, GUARD_FIELD, stamp]
         for column, field, convert in self._plan_of(row, types):
@@ -169,6 +178,10 @@ class CompiledMapping:
                 arguments.append(value if convert is None else convert(value))
         arguments[1] = len(arguments) - 3
         absent += self._excluded
+        if gone:
+            shown = {field for _, field, _ in self._plan}
+            names = {self.config.columns.rename.get(name, name).encode() for name in gone}
+            absent += sorted(name for name in names - shown if not name.startswith(b"_"))
         arguments[2] = len(absent)
         return Operation(WRITE_HASH, key, arguments + absent)
 

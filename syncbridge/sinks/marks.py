@@ -113,6 +113,9 @@ class SinkIdentity:
         elif decision.request == REWIND:
             log.warning("Redis restarted or failed over: going back to %s", parse(decision.version))
             await asyncio.to_thread(self._state.requests.file, REWIND, "", "", {"version": decision.version})
+        if meta.get("server") != server or "format" not in meta:
+            # Before the id: whoever is interrupted here is found half done, not restarted.
+            await connection.command("HSET", self._meta, "format", FORMAT, "server", server)
         found = meta.get("sink_id")
         if decision.new_id:
             epoch = await asyncio.to_thread(self._epoch)
@@ -122,8 +125,6 @@ class SinkIdentity:
         assert found is not None
         if found != known:
             await asyncio.to_thread(self._state.mirror.save, found)
-        if meta.get("server") != server or "format" not in meta:
-            await connection.command("HSET", self._meta, "format", FORMAT, "server", server)
         self.sink_id = found
 
     def _epoch(self) -> int:

@@ -122,9 +122,9 @@ class Worker:
         """End the lanes' tasks; with patience they may finish the batch they are applying."""
         lanes, self._lanes = list(self._lanes.values()), {}
         tasks = [lane.task for lane in lanes]
+        for lane in lanes:
+            lane.close()
         if patience and tasks:
-            for lane in lanes:
-                lane.close()
             await asyncio.wait(tasks, timeout=patience)
         await _cancelled(*tasks)
 
@@ -225,6 +225,13 @@ async def _first_of(*futures: asyncio.Future[Any]) -> None:
 
 
 async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
+    """End these tasks; whatever they raise is no longer news."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        # Python 3.11's wait_for() loses a cancellation that meets its result: say it again.
+        _, pending = await asyncio.wait(pending, timeout=0.2)
     for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        if not task.cancelled():
+            task.exception()
