@@ -242,8 +242,8 @@ class TableVerifier:
                 image=told_by,
                 row_exists=bool(existing),
             )
-            row = None if told_by is None else rows.get(tuple(told_by[name] for name in self._key))
-            looks[key] = (difference, _state(row, stored))
+            teller = None if told_by is None else rows.get(tuple(told_by[name] for name in self._key))
+            looks[key] = (difference, _state(teller, stored))
         return looks
 
     def _told(self, mapping: CompiledMapping, key: bytes, stored: Stored) -> list[dict[str, Any]]:
