@@ -8,7 +8,8 @@ builds and dumps hundreds of thousands per second, and a dict is what orjson is 
                 "server_id", "gtid", "file", "pos", "row"},
      "key": {"id": 42}, "before": {...} | null, "after": {...} | null,
      "types": {"price": "decimal", "photo": "binary"},
-     "version": "40 hex digits", "id": "<version>", "format": 1}
+     "version": "40 hex digits", "id": "<version>", "format": 1,
+     "gone": ["old_name"]}                            # only where the table had other columns once
 
 Row values, per column (`types` names the kind of every column that is not implied by its JSON value):
 

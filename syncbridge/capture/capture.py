@@ -300,7 +300,8 @@ class Capture:
     def _shape(self, schema: TableSchema) -> Shape:
         own = schema.db == OWN_SCHEMA
         key_columns = schema.primary_key if own else self._tables.key_columns(schema)
-        shape = Shape(schema.db, schema.table, key_columns, schema.types())
+        gone = self._tables.gone_columns(schema)
+        shape = Shape(schema.db, schema.table, key_columns, schema.types(), gone)
         self._shapes[id(schema)] = (schema, shape)
         return shape
 

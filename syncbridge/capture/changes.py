@@ -46,6 +46,8 @@ class Shape:
     table: str
     key_columns: tuple[str, ...]
     types: dict[str, str]
+    #: Columns that the table had before: what they left in hashes goes with the next write.
+    gone: tuple[str, ...] = ()
 
     def key_of(self, row: Row) -> dict[str, Any]:
         return {name: row[name] for name in self.key_columns}
@@ -56,7 +58,7 @@ def event(
     version: str,
 ) -> Event:  # fmt: skip
     """One event; its fields are described in syncbridge.event."""
-    return {
+    one = {
         "op": op,
         "ts_us": now_us,
         "source": {**_source(transaction, shape), "row": int(version[32:], 16)},
@@ -68,6 +70,9 @@ def event(
         "id": version,
         "format": FORMAT,
     }
+    if shape.gone:
+        one["gone"] = shape.gone
+    return one
 
 
 def _source(transaction: Transaction, shape: Shape) -> dict[str, Any]:
@@ -90,7 +95,7 @@ def row_events(transaction: Transaction, shape: Shape, op: str, rows: Iterable[A
     """
     source = _source(transaction, shape)
     prefix = transaction.version_prefix
-    types, key_of = shape.types, shape.key_of
+    types, gone, key_of = shape.types, shape.gone, shape.key_of
     if len(shape.key_columns) == 1:
         (name,) = shape.key_columns
 
@@ -101,10 +106,13 @@ def row_events(transaction: Transaction, shape: Shape, op: str, rows: Iterable[A
         number = transaction.rows
         transaction.rows = number + 1
         version = f"{prefix}{number:08x}"
-        return {
+        one = {
             "op": op, "ts_us": now_us, "source": {**source, "row": number}, "key": key, "before": before,
             "after": after, "types": types, "version": version, "id": version, "format": FORMAT,
         }  # fmt: skip
+        if gone:
+            one["gone"] = gone
+        return one
 
     if op == CREATE:
         for row in rows:

@@ -277,7 +277,8 @@ class Snapshots:
         first = active.first_version or watermark.version
         last_key = active.last_key
         if chunk.schema is not None and chunk.rows:
-            shape = Shape(db, table, self._tables.key_columns(chunk.schema), chunk.types)
+            gone = self._tables.gone_columns(chunk.schema)
+            shape = Shape(db, table, self._tables.key_columns(chunk.schema), chunk.types, gone)
             size = chunk.weight // len(chunk.rows) + 100
             now = time.time_ns() // 1000
             for row in chunk.rows:
@@ -317,10 +318,12 @@ class Snapshots:
         db, table = chunk.order.db, chunk.order.table
         found: dict[bytes, dict[str, Any]] = {}
         columns: tuple[str, ...] = ()
+        gone: tuple[str, ...] = ()
         if chunk.schema is not None:
+            gone = self._tables.gone_columns(chunk.schema)
             columns = self._tables.key_columns(chunk.schema)
             found = {orjson.dumps([row[name] for name in columns]): row for row in chunk.rows}
-        shape = Shape(db, table, columns, chunk.types)
+        shape = Shape(db, table, columns, chunk.types, gone)
         now = time.time_ns() // 1000
         size = chunk.weight // (len(chunk.rows) or 1) + 100
         for request in requests:

@@ -28,6 +28,7 @@ class Tables:
         self._state = state
         self._schemas: dict[Name, TableSchema] = {}
         self._blind: set[Name] = set()
+        self._seen: dict[Name, set[str]] = {}  # every column that the table ever had
         self._mapped: dict[Name, bool] = {}
 
     def mapped(self, db: str, table: str) -> bool:
@@ -66,6 +67,9 @@ class Tables:
         stored = self._state.schemas.at(version)
         self._schemas = {name: TableSchema.from_json(definition) for name, definition in stored.items()}
         self._blind = {name for name in self._blind if name not in self._schemas}
+        self._seen = {}
+        for definition in self._state.schemas.all_until(version):
+            self._see(TableSchema.from_json(definition))
 
     def put(self, schema: TableSchema, version: str) -> None:
         """The table looks like this from `version` on; durable before the checkpoint can pass it."""
@@ -73,7 +77,16 @@ class Tables:
         self._blind.discard(name)
         if self._schemas.get(name) != schema:
             self._schemas[name] = schema
+            self._see(schema)
             self._state.schemas.put(schema.db, schema.table, version, schema.to_json())
+
+    def _see(self, schema: TableSchema) -> None:
+        self._seen.setdefault((schema.db, schema.table), set()).update(column.name for column in schema.columns)
+
+    def gone_columns(self, schema: TableSchema) -> tuple[str, ...]:
+        """Columns that the table had once and has no longer: fields of theirs may still be in Redis."""
+        now = {column.name for column in schema.columns}
+        return tuple(sorted(self._seen.get((schema.db, schema.table), set()) - now))
 
     def remove(self, db: str, table: str, version: str) -> None:
         """The table is gone from `version` on."""

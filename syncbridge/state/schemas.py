@@ -58,6 +58,20 @@ class Schemas:
             rows = connection.execute(query).all()
         return {(row.db, row.table_name): row.definition for row in rows if row.definition is not None}
 
+    def all_until(self, version: str) -> list[bytes]:
+        """Every definition of every table up to `version`, oldest first."""
+        query = (
+            select(history.c.definition)
+            .where(
+                history.c.pipeline == self._database.pipeline,
+                history.c.version <= version,
+                history.c.definition.is_not(None),
+            )
+            .order_by(history.c.version)
+        )
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
+
     def forget_after(self, version: str) -> None:
         """Drop what was learnt behind `version`: capture rewound and will meet those statements again."""
         with self._database.write() as connection:

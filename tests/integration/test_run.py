@@ -182,3 +182,12 @@ def test_redis_away_burns_no_attempt_and_loses_nothing(
         assert wait_same(pipeline, "orders", "order:") == 3000
         assert pipeline.metric("syncbridge_retries_pending") == 0
         assert pipeline.metric("syncbridge_dead_letters") == 0
+
+
+def test_a_dropped_and_a_renamed_column_leave_no_field_behind(run: Callable[..., Pipeline], source: SqlServer) -> None:
+    insert(source, *range(20))
+    with run().running() as pipeline:
+        wait_same(pipeline, "orders", "order:")
+        source.execute("ALTER TABLE orders DROP COLUMN total", "ALTER TABLE orders RENAME COLUMN customer TO buyer")
+        source.execute("UPDATE orders SET status = 'paid' WHERE id = 3")
+        assert wait_same(pipeline, "orders", "order:") == 20
