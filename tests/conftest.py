@@ -34,7 +34,7 @@ def _shared(kind: type[S]) -> Iterator[S]:
     try:
         server = kind().start()
     except MissingServer as missing:
-        pytest.fail(str(missing), pytrace=False)
+        pytest.fail(f"{missing}; {missing.hint}", pytrace=False)
     yield server
     server.destroy()
 
@@ -55,7 +55,7 @@ def _factory(kind: type[S]) -> Iterator[Callable[..., S]]:
                 stack.enter_context(server)
                 return server
             except MissingServer as missing:
-                pytest.fail(str(missing), pytrace=False)
+                pytest.fail(f"{missing}; {missing.hint}", pytrace=False)
 
         yield new
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import ClassVar
 
-from tests.servers.process import find_program
+from syncbridge.demo.mariadb import MARIADB_OPTIONS, install_command, server_program
 from tests.servers.sql import SqlServer
 
 
@@ -15,21 +13,10 @@ class MariaDB(SqlServer):
 
     name = "mariadb"
     flavor = "mariadb"
-    own_options: ClassVar[dict[str, object]] = {"binlog_format": "ROW", "innodb_log_file_size": "16M"}
+    own_options = MARIADB_OPTIONS
 
     def program(self) -> list[str]:
-        return [str(find_program("mariadbd", "MariaDB")), "--no-defaults"]
+        return server_program()
 
     def make_template(self, folder: Path, init_file: Path) -> list[str]:
-        install = find_program("mariadb-install-db", "MariaDB")
-        return [
-            str(install),
-            "--no-defaults",
-            f"--datadir={folder}",
-            f"--extra-file={init_file}",
-            "--auth-root-authentication-method=normal",
-            "--skip-test-db",
-            "--innodb-log-file-size=16M",
-            "--innodb-use-native-aio=0",
-            *(["--user=root"] if os.getuid() == 0 else []),
-        ]
+        return install_command(folder, init_file)

@@ -14,22 +14,9 @@ from urllib.parse import quote
 import pymysql
 from pymysql.connections import Connection
 
+from syncbridge.demo.mariadb import OPTIONS, option
 from tests.servers.certificates import Certificates, make_certificates
 from tests.servers.process import CACHE, ServerProcess
-
-#: Safe as production (every commit reaches the disk), light as a test wants it.
-COMMON_OPTIONS: dict[str, object] = {
-    "bind_address": "127.0.0.1",
-    "skip_name_resolve": True,
-    "log_bin": "binlog",
-    "sync_binlog": 1,
-    "innodb_flush_log_at_trx_commit": 1,
-    "innodb_buffer_pool_size": "32M",
-    "innodb_use_native_aio": False,  # kernel limits on aio are shared with everybody on the machine
-    "performance_schema": False,
-    "character_set_server": "utf8mb4",
-    "max_connections": 200,
-}
 
 #: Run while the empty data folder is made: servers skip name resolution, so root comes from 127.0.0.1, not localhost.
 ROOT_ACCOUNT = """\
@@ -58,7 +45,7 @@ class SqlServer(ServerProcess):
         self.socket = self.folder / "s.sock"
         #: The database of the running test, where a fixture made one.
         self.database = ""
-        defaults = {**COMMON_OPTIONS, **self.own_options, "server_id": SqlServer.next_server_id}
+        defaults = {**OPTIONS, **self.own_options, "server_id": SqlServer.next_server_id}
         self.options: dict[str, object] = {**defaults, **self.gtid_options(gtid), **options}
         self.certificates: Certificates | None = make_certificates(self.folder) if ssl else None
 
@@ -175,13 +162,6 @@ class SqlServer(ServerProcess):
     def binlog_file(self, name: str = "") -> Path:
         """The path of a binlog file (the one being written by default)."""
         return self.data / (name or self.binlog_position()[0])
-
-
-def option(name: str, value: object) -> str:
-    """One server option as it stands on a command line."""
-    if isinstance(value, bool):
-        value = "ON" if value else "OFF"
-    return f"--{name.replace('_', '-')}={value}"
 
 
 def fresh_database(server: SqlServer, name: str) -> None:

@@ -1,7 +1,7 @@
 """The one way that data takes: capture -> dispatch -> sinks, and only the wiring knows more than one of them.
 
 A stage (capture/, dispatch/, sinks/) imports core modules and itself. A core module (and state/) imports no stage. The
-wiring - pipeline.py, supervisor.py, commands/, __main__.py - imports what it wires, and only the wiring imports it.
+wiring - pipeline.py, supervisor.py, commands/, demo/, __main__.py - imports what it wires, and only the wiring imports it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "syncbridge"
 STAGES = {"capture", "dispatch", "sinks"}
-WIRING = {"pipeline", "supervisor", "commands", "__main__"}
+WIRING = {"pipeline", "supervisor", "commands", "demo", "__main__"}
 
 
 def room(module: str) -> str:
