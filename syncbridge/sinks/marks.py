@@ -46,7 +46,7 @@ class Greeting:
     version: str = ""
 
 
-def decide(known_id: str | None, meta: dict[str, str], server: str, marks: dict[str, str]) -> Greeting:
+def decide(known_id: str | None, meta: dict[str, str], server: str, marks: dict[str, str], lanes: int) -> Greeting:
     """Compare what the state remembers with what Redis says. Pure; raises ConfigError on a newer format."""
     check_format(meta)
     found = meta.get("sink_id")
@@ -55,7 +55,7 @@ def decide(known_id: str | None, meta: dict[str, str], server: str, marks: dict[
     if known_id is not None and found != known_id:
         return Greeting(request=SNAPSHOT)
     if meta.get("server") != server:
-        if not marks:
+        if len(marks) < lanes:  # a lane without a mark: nobody knows how far it is
             return Greeting(request=SNAPSHOT)
         return Greeting(request=REWIND, version=min(marks.values()))
     return Greeting()
@@ -100,7 +100,7 @@ class SinkIdentity:
             meta = pairs(await connection.command("HGETALL", self._meta))
             marks = pairs(await connection.command("HGETALL", self._marks))
             marks = {lane: version for lane, version in marks.items() if lane in self._lanes}
-            decision = decide(known, meta, server, marks)
+            decision = decide(known, meta, server, marks, len(self._lanes))
             await self._perform(connection, decision, known, meta, server)
 
     async def _perform(
