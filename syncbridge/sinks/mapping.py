@@ -31,6 +31,7 @@ _WRITES = frozenset((WRITE_HASH, WRITE_STRING))
 
 #: (column, field or name shown, converter or None)
 _Plan = list[tuple[str, Any, Callable[[Any], Any] | None]]
+_Renderer = Callable[[Row], str | None]
 
 
 class Operation(NamedTuple):
@@ -69,13 +70,10 @@ class CompiledMapping:
         self.id = mapping_id(mapping, db, table)
         self.hash = mapping.type == "hash"
         self._max_value = max_value
-        self._key = Template(mapping.key)
+        self._template = Template(mapping.key)
         self._value = Template(mapping.value) if mapping.type == "string" else None
         self._where = compile_expression(mapping.where) if mapping.where else None
-        self._plan_for: tuple[list[str], Mapping[str, str]] = ([], {})
-        self._plan: _Plan = []
-        self._excluded: list[bytes] = []
-        self._owned: dict[tuple[str, ...], bool] = {}
+        self._shape: _Shape | None = None
 
     # Events
 
@@ -88,88 +86,75 @@ class CompiledMapping:
         primary = tuple(event.get("key") or ())
         before, after = event.get("before"), event.get("after")
         if op == DELETE:
-            return self._deleted(event, before, types, primary)
+            return self._deleted(event["key"] if before is None else before, types, version, primary)
         if after is None or op not in (CREATE, UPDATE, READ):
             raise PermanentError(f"a {op!r} event of {self.db}.{self.table} lacks its row")
-        old = self._old_key(before, types, primary) if op == UPDATE and before is not None else None
-        if not self._matches(after, types):
-            if op == READ:
-                old = self._old_key(after, types, primary)
-            return [] if old is None else [self._removal(old, version, before or after, types, primary)]
-        key = self._key_of(after, types, primary)
+        shape = self._shape_of(after, types, primary)
+        if self._where is not None and not self._matches(after, types):
+            image = after if op == READ else before
+            old = None if image is None else self._old_key(shape, image, types)
+            return [] if old is None else [self._removal(shape, old, image or after, version)]
+        key = self._key(shape, after)
         out = []
-        if old is not None and old != key:
-            out.append(self._removal(old, version, before or after, types, primary))
-        out.append(self._write(key, after, types, version, primary, event.get("gone") or ()))
+        if op == UPDATE and before is not None and shape.key_differs(before, after):
+            old = self._old_key(shape, before, types)
+            if old is not None and old != key:
+                out.append(self._removal(shape, old, before, version))
+        out.append(self._write(shape, key, after, version, event.get("gone") or ()))
         if check_size:
             self._check_size(out[-1])
         return out
 
-    def _deleted(
-        self, event: Event, before: Row | None, types: Mapping[str, str], primary: tuple[str, ...]
-    ) -> list[Operation]:
-        # A row that was read again and found missing has no image: its key is all we know of it.
-        row = event["key"] if before is None else before
+    def _deleted(self, row: Row, types: Mapping[str, str], version: str, primary: tuple[str, ...]) -> list[Operation]:
         if self.config.on_delete.action == "keep":
             return []
+        shape = self._shape_of(row, types, primary)
+        # A row that was read again and found missing has no image: its key columns are all we know of it.
         if len(row) > len(primary):
             if not self._matches(row, types):
                 return []
-        elif not self._covers(primary):
+        elif not self._key_columns(primary) <= set(primary):
             return []  # which key it had is unknown; verify finds what is left
-        text = self._render(self._key, row, types, primary)
+        text = shape.key(row)
         if text is None:
             return []  # a row whose key has a NULL was never written
-        key = encode_key(text)
         if self.config.on_delete.action == "expire":
             code = EXPIRE_HASH if self.hash else EXPIRE_STRING
             ms = max(1, int(self.config.on_delete.after * 1000))
-            return [Operation(code, key, [self._guard(event["version"], row, types, primary), ms])]
-        return [self._removal(key, event["version"], row, types, primary)]
+            return [Operation(code, encode_key(text), [self._guard(shape, row, version), ms])]
+        return [self._removal(shape, encode_key(text), row, version)]
 
     def _matches(self, row: Row, types: Mapping[str, str]) -> bool:
         return self._where is None or self._where(row, types) is True
 
-    def _old_key(self, row: Row, types: Mapping[str, str], primary: tuple[str, ...]) -> bytes | None:
+    def _old_key(self, shape: _Shape, row: Row, types: Mapping[str, str]) -> bytes | None:
         """The key that this image had, None when it had none."""
         if not self._matches(row, types):
             return None
-        text = self._render(self._key, row, types, primary)
+        text = shape.key(row)
         return None if text is None else encode_key(text)
 
-    def _removal(
-        self, key: bytes, version: str, row: Row, types: Mapping[str, str], primary: tuple[str, ...]
-    ) -> Operation:
-        code = REMOVE_HASH if self.hash else REMOVE_STRING
-        return Operation(code, key, [self._guard(version, row, types, primary)])
+    def _removal(self, shape: _Shape, key: bytes, row: Row, version: str) -> Operation:
+        return Operation(REMOVE_HASH if self.hash else REMOVE_STRING, key, [self._guard(shape, row, version)])
 
-    def _write(
-        self,
-        key: bytes,
-        row: Row,
-        types: Mapping[str, str],
-        version: str,
-        primary: tuple[str, ...],
-        gone: Sequence[str] = (),
-    ) -> Operation:
-        ttl = self._ttl(row, types)
+    def _write(self, shape: _Shape, key: bytes, row: Row, version: str, gone: Sequence[str]) -> Operation:
+        ttl = self._ttl(row, shape.types)
         if ttl is None:
-            return self._removal(key, version, row, types, primary)
-        stamp = self._guard(version, row, types, primary)
+            return self._removal(shape, key, row, version)
+        stamp = self._guard(shape, row, version)
         if self.hash:
-            return self._write_hash(key, row, types, stamp, ttl, gone)
-        content = self._content(row, types, primary)
+            return self._write_hash(shape, key, row, stamp, ttl, gone)
+        content = self._content(shape, row)
         if content is None:
-            return self._removal(key, version, row, types, primary)
+            return self._removal(shape, key, row, version)
         return Operation(WRITE_STRING, key, [ttl, stamp, content])
 
     def _write_hash(
-        self, key: bytes, row: Row, types: Mapping[str, str], stamp: str, ttl: str, gone: Sequence[str] = ()
+        self, shape: _Shape, key: bytes, row: Row, stamp: str | bytes, ttl: str, gone: Sequence[str]
     ) -> Operation:
-        """`gone`: columns that the table had once; their fields are deleted too."""
         absent = []
         arguments: list[Any] = [ttl, 0, 0, GUARD_FIELD, stamp]
-        for column, field, convert in self._plan_of(row, types):
+        for column, field, convert in shape.plan:
             value = row[column]
             if value is None:
                 absent.append(field)
@@ -177,24 +162,38 @@ class CompiledMapping:
                 arguments.append(field)
                 arguments.append(value if convert is None else convert(value))
         arguments[1] = len(arguments) - 3
-        absent += self._excluded
-        if gone:
-            shown = {field for _, field, _ in self._plan}
-            names = {self.config.columns.rename.get(name, name).encode() for name in gone}
-            absent += sorted(name for name in names - shown if not name.startswith(b"_"))
+        absent += shape.excluded
+        for name in gone:
+            field = self.config.columns.rename.get(name, name)
+            if field not in shape.shown and not field.startswith("_"):
+                absent.append(field.encode())
         arguments[2] = len(absent)
-        return Operation(WRITE_HASH, key, arguments + absent)
+        arguments += absent
+        return Operation(WRITE_HASH, key, arguments)
 
-    def _content(self, row: Row, types: Mapping[str, str], primary: tuple[str, ...]) -> bytes | None:
+    def _content(self, shape: _Shape, row: Row) -> bytes | None:
         """What a json or string key holds; None when the value of a string is NULL."""
         if self._value is not None:
-            text = self._render(self._value, row, types, primary, self._masked(row))
+            text = shape.value(row)
             return None if text is None else encode_key(text)
         document = {}
-        for column, name, convert in self._plan_of(row, types):
+        for column, name, convert in shape.plan:
             value = row[column]
             document[name] = value if value is None or convert is None else convert(value)
         return orjson.dumps(document)
+
+    def _key(self, shape: _Shape, row: Row) -> bytes:
+        text = shape.key(row)
+        if text is None:
+            raise PermanentError(
+                f"key {self._template.text!r} has a NULL column in this row",
+                hint="leave such rows out with where: <column> IS NOT NULL",
+            )
+        return encode_key(text)
+
+    def _guard(self, shape: _Shape, row: Row, version: str) -> str | bytes:
+        stamp = guard(version, self.id)
+        return stamp if shape.owner is None else encode_key(stamp + (shape.owner(row) or ""))
 
     def _check_size(self, operation: Operation) -> None:
         for argument in operation.arguments:
@@ -204,155 +203,6 @@ class CompiledMapping:
                     f"a value of {size} bytes is over the limit of {self._max_value}",
                     hint="raise sink.max_value, or exclude the column",
                 )
-
-    # What verify, explain and check ask
-
-    def expected(self, row: Row, types: Mapping[str, str], primary: tuple[str, ...]) -> Expected | None:
-        """What Redis should hold for this row now; None when it should hold nothing. Raises PermanentError."""
-        if not self._matches(row, types) or self._ttl(row, types) is None:
-            return None
-        key = self._key_of(row, types, primary)
-        if not self.hash:
-            content = self._content(row, types, primary)
-            return None if content is None else Expected(key, "string", content)
-        fields = self._write_hash(key, row, types, "", "").arguments
-        pairs = [as_bytes(item) for item in fields[5 : 3 + fields[1]]]
-        return Expected(key, "hash", dict(zip(pairs[::2], pairs[1::2], strict=True)))
-
-    def key_pattern(self) -> str:
-        """The SCAN pattern that all its keys match; others may, too."""
-        return self._key.glob(self.table)
-
-    def check_columns(self, kinds: Mapping[str, str], primary: tuple[str, ...]) -> list[str]:
-        """What is wrong with this mapping for a table of these columns: sentences, none when it fits.
-
-        kinds: column -> kind as event.py names it, "int" or "text" for the unnamed ones.
-        """
-        findings = []
-        columns = self.config.columns
-        templates = self._key.columns + (() if self._value is None else self._value.columns)
-        named = [*templates, *columns.include, *columns.exclude, *columns.rename, *columns.mask]
-        if self.config.ttl is not None and self.config.ttl.column:
-            named.append(self.config.ttl.column)
-        missing = [name for name in dict.fromkeys(named) if name not in kinds and name not in (TABLE, KEY)]
-        findings += [f"the table has no column {name}" for name in missing]
-        if not primary:
-            findings.append("the table has no primary key: name unique columns that are NOT NULL")
-        if self._where is not None:
-            try:
-                self._where.check_kinds(kinds)
-            except ValueError as error:
-                findings.append(f"where: {error}")
-        try:
-            self._build_plan(list(kinds), kinds)
-        except PermanentError as error:
-            findings.append(str(error))
-        return findings
-
-    # Parts
-
-    def _plan_of(self, row: Row, types: Mapping[str, str]) -> _Plan:
-        names = list(row)
-        if self._plan_for != (names, types):
-            self._plan = self._build_plan(names, types)
-            self._plan_for = (names, types)
-        return self._plan
-
-    def _build_plan(self, names: list[str], types: Mapping[str, str]) -> _Plan:
-        columns = self.config.columns
-        plan: _Plan = []
-        shown: dict[str, str] = {}
-        for name in names:
-            if (columns.include and name not in columns.include) or name in columns.exclude:
-                continue
-            field = columns.rename.get(name, name)
-            if field in shown:
-                raise PermanentError(
-                    f"columns {shown[field]} and {name} would both be shown as {field}", hint="rename one of them"
-                )
-            shown[field] = name
-            if self.hash and field.startswith("_"):
-                raise PermanentError(
-                    f"field names that start with _ are syncbridge's own, and the table has a column {name}",
-                    hint="rename or exclude it under mappings.columns",
-                )
-            plan.append((name, field.encode() if self.hash else field, self._converter(name, types.get(name))))
-        # Fields that an earlier configuration of this mapping may have written.
-        self._excluded = [name.encode() for name in names if name not in shown and not name.startswith("_")]
-        return plan
-
-    def _converter(self, name: str, kind: str | None) -> Callable[[Any], Any] | None:
-        if name in self.config.columns.mask:
-            return _mask
-        return text_converter(kind) if self.hash else json_converter(kind)
-
-    def _masked(self, row: Row) -> Row:
-        masked = self.config.columns.mask
-        return {name: MASK if name in masked and value is not None else value for name, value in row.items()}
-
-    def _key_of(self, row: Row, types: Mapping[str, str], primary: tuple[str, ...]) -> bytes:
-        text = self._render(self._key, row, types, primary)
-        if text is None:
-            raise PermanentError(
-                f"key {self._key.text!r} has a NULL column in this row",
-                hint="leave such rows out with where: <column> IS NOT NULL",
-            )
-        return encode_key(text)
-
-    def _render(
-        self,
-        template: Template,
-        row: Row,
-        types: Mapping[str, str],
-        primary: tuple[str, ...],
-        shown: Row | None = None,
-    ) -> str | None:
-        values = row if shown is None else shown
-
-        def value_of(name: str) -> str | None:
-            if name == TABLE:
-                return self.table
-            if name == KEY:
-                return self._primary_text(row, types, primary)
-            try:
-                value = values[name]
-            except KeyError:
-                raise PermanentError(
-                    f"{template.text!r} names column {name}, which the row does not have",
-                    hint="correct the template in sync.yaml",
-                ) from None
-            return None if value is None else key_text(value, None if value is MASK else types.get(name))
-
-        return template.render(value_of)
-
-    def _primary_text(self, row: Row, types: Mapping[str, str], primary: tuple[str, ...]) -> str | None:
-        if not primary:
-            raise PermanentError("the row has no key columns", hint="name unique columns in this mapping")
-        values = [row[name] for name in primary]
-        if None in values:
-            return None
-        return join_key([key_text(value, types.get(name)) for name, value in zip(primary, values, strict=True)])
-
-    def _guard(self, version: str, row: Row, types: Mapping[str, str], primary: tuple[str, ...]) -> Any:
-        stamp = guard(version, self.id)
-        if not self.owned(primary):
-            return stamp
-        return encode_key(stamp + (self._primary_text(row, types, primary) or ""))
-
-    def owned(self, primary: tuple[str, ...]) -> bool:
-        """Whether guards name the owner row: the template does not cover exactly the primary key (DESIGN P2)."""
-        owned = self._owned.get(primary)
-        if owned is None:
-            owned = self._owned[primary] = self._key_columns(primary) != set(primary)
-        return owned
-
-    def _covers(self, primary: tuple[str, ...]) -> bool:
-        """Whether the key can be told from the primary key alone."""
-        return self._key_columns(primary) <= set(primary)
-
-    def _key_columns(self, primary: tuple[str, ...]) -> set[str]:
-        named = {name for name in self._key.columns if name not in (TABLE, KEY)}
-        return named | set(primary) if KEY in self._key.columns else named
 
     def _ttl(self, row: Row, types: Mapping[str, str]) -> str | None:
         """Milliseconds to live as apply.lua wants them: "0" for ever; None when the moment has passed."""
@@ -368,6 +218,178 @@ class CompiledMapping:
             return "0"
         ms = _milliseconds(value, types.get(ttl.column))
         return str(ms) if ms > 0 else None
+
+    # What verify, explain, check and sweeps ask
+
+    def expected(self, row: Row, types: Mapping[str, str], primary: tuple[str, ...]) -> Expected | None:
+        """What Redis should hold for this row now; None when it should hold nothing. Raises PermanentError."""
+        if not self._matches(row, types) or self._ttl(row, types) is None:
+            return None
+        shape = self._shape_of(row, types, primary)
+        key = self._key(shape, row)
+        if not self.hash:
+            content = self._content(shape, row)
+            return None if content is None else Expected(key, "string", content)
+        fields = self._write_hash(shape, key, row, "", "", ()).arguments
+        pairs = [as_bytes(item) for item in fields[5 : 3 + fields[1]]]
+        return Expected(key, "hash", dict(zip(pairs[::2], pairs[1::2], strict=True)))
+
+    def key_pattern(self) -> str:
+        """The SCAN pattern that all its keys match; others may, too."""
+        return self._template.glob(self.table)
+
+    def owned(self, primary: tuple[str, ...]) -> bool:
+        """Whether guards name the owner row: the template does not cover exactly the primary key (DESIGN P2)."""
+        return self._key_columns(primary) != set(primary)
+
+    def _key_columns(self, primary: tuple[str, ...]) -> set[str]:
+        named = {name for name in self._template.columns if name not in (TABLE, KEY)}
+        return named | set(primary) if KEY in self._template.columns else named
+
+    def check_columns(self, kinds: Mapping[str, str], primary: tuple[str, ...]) -> list[str]:
+        """What is wrong with this mapping for a table of these columns: sentences, none when it fits.
+
+        kinds: column -> kind as event.py names it, "int" or "text" for the unnamed ones.
+        """
+        findings = []
+        columns = self.config.columns
+        templates = self._template.columns + (() if self._value is None else self._value.columns)
+        named = [*templates, *columns.include, *columns.exclude, *columns.rename, *columns.mask]
+        if self.config.ttl is not None and self.config.ttl.column:
+            named.append(self.config.ttl.column)
+        missing = [name for name in dict.fromkeys(named) if name not in kinds and name not in (TABLE, KEY)]
+        findings += [f"the table has no column {name}" for name in missing]
+        if not primary:
+            findings.append("the table has no primary key: name unique columns that are NOT NULL")
+        if self._where is not None:
+            try:
+                self._where.check_kinds(kinds)
+            except ValueError as error:
+                findings.append(f"where: {error}")
+        try:
+            _Shape(self, list(kinds), kinds, primary)
+        except PermanentError as error:
+            findings.append(str(error))
+        return findings
+
+    def _shape_of(self, row: Row, types: Mapping[str, str], primary: tuple[str, ...]) -> _Shape:
+        shape = self._shape
+        names = list(row)
+        if shape is None or shape.names != names or shape.types != types or shape.primary != primary:
+            shape = self._shape = _Shape(self, names, types, primary)
+        return shape
+
+    def renderer(self, template: Template, shape: _Shape, *, masked: bool) -> _Renderer:
+        """`template` as a function of rows of this shape."""
+        names = template.columns
+        if len(names) == 1 and names[0] in shape.names and shape.types.get(names[0]) != "binary" and not masked:
+            return _one_column(template, names[0])
+        texts: dict[str, Callable[[Row], str | None]] = {}
+        for name in names:
+            if name == TABLE:
+                texts[name] = lambda _: self.table
+            elif name == KEY:
+                texts[name] = shape.primary_text
+            else:
+                hidden = masked and name in self.config.columns.mask
+                texts[name] = _column_text(template, name, shape.types.get(name), hidden=hidden)
+        return lambda row: template.render(lambda name: texts[name](row))
+
+    @property
+    def templates(self) -> tuple[Template, Template | None]:
+        """The key's template and the value's, for `_Shape`."""
+        return self._template, self._value
+
+
+class _Shape:
+    """What can be known before a row comes: everything that depends on columns, kinds and primary key only."""
+
+    def __init__(
+        self, mapping: CompiledMapping, names: list[str], types: Mapping[str, str], primary: tuple[str, ...]
+    ) -> None:
+        self.names = names
+        self.types = types
+        self.primary = primary
+        #: Field or name shown -> column.
+        self.shown: dict[str, str] = {}
+        self.plan: _Plan = []
+        for name in names:
+            self._show(mapping, name)
+        #: Fields that an earlier configuration of this mapping may have written.
+        hidden = [name for name in names if name not in self.shown and not name.startswith("_")]
+        self.excluded = [name.encode() for name in hidden]
+        template, value = mapping.templates
+        self.key = mapping.renderer(template, self, masked=False)
+        self.value = mapping.renderer(value or template, self, masked=bool(mapping.config.columns.mask))
+        self.owner: _Renderer | None = self.primary_text if mapping.owned(primary) else None
+        self._key_names = [name for name in template.columns if name not in (TABLE, KEY)]
+        self._key_names += primary if KEY in template.columns else ()
+
+    def _show(self, mapping: CompiledMapping, name: str) -> None:
+        columns = mapping.config.columns
+        if (columns.include and name not in columns.include) or name in columns.exclude:
+            return
+        field = columns.rename.get(name, name)
+        if field in self.shown:
+            raise PermanentError(
+                f"columns {self.shown[field]} and {name} would both be shown as {field}", hint="rename one of them"
+            )
+        self.shown[field] = name
+        if mapping.hash and field.startswith("_"):
+            raise PermanentError(
+                f"field names that start with _ are syncbridge's own, and the table has a column {name}",
+                hint="rename or exclude it under mappings.columns",
+            )
+        kind = self.types.get(name)
+        of_kind = text_converter(kind) if mapping.hash else json_converter(kind)
+        convert: Callable[[Any], Any] | None = _mask if name in columns.mask else of_kind
+        self.plan.append((name, field.encode() if mapping.hash else field, convert))
+
+    def key_differs(self, before: Row, after: Row) -> bool:
+        """Whether the two images may have different keys, or only one of them a key at all."""
+        for name in self._key_names:  # noqa: SIM110 - any() costs twice as much for one or two columns
+            if before.get(name) != after.get(name):
+                return True
+        return False
+
+    def primary_text(self, row: Row) -> str | None:
+        """The text of `{_key}`, also what names an owner."""
+        if not self.primary:
+            raise PermanentError("the row has no key columns", hint="name unique columns in this mapping")
+        values = [row[name] for name in self.primary]
+        if None in values:
+            return None
+        types = self.types
+        return join_key([key_text(value, types.get(name)) for name, value in zip(self.primary, values, strict=True)])
+
+
+def _one_column(template: Template, name: str) -> _Renderer:
+    """The common case, a template with one column: one concatenation."""
+    before, _, after = (template.render(lambda _: "\0") or "").partition("\0")
+    if "\0" in after:  # the column occurs twice
+        return lambda row: None if row[name] is None else template.render(lambda _: str(row[name]))
+
+    def render(row: Row) -> str | None:
+        value = row[name]
+        return None if value is None else f"{before}{value}{after}"
+
+    return render
+
+
+def _column_text(template: Template, name: str, kind: str | None, *, hidden: bool) -> _Renderer:
+    def text(row: Row) -> str | None:
+        try:
+            value = row[name]
+        except KeyError:
+            raise PermanentError(
+                f"{template.text!r} names column {name}, which the row does not have",
+                hint="correct the template in sync.yaml",
+            ) from None
+        if value is None:
+            return None
+        return MASK if hidden else key_text(value, kind)
+
+    return text
 
 
 def _mask(_: Any) -> str:

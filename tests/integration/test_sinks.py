@@ -312,7 +312,7 @@ async def test_an_emptied_redis_is_noticed_at_the_next_start_too(redis_server: R
 
 async def test_a_redis_that_lost_its_newest_data_is_rewound(new_redis: type[Redis], tmp_path: Path) -> None:
     server = new_redis(appendonly=True, appendfsync="always")
-    async with running(server, tmp_path) as run:
+    async with running(server, tmp_path, extra="queue: {lanes: 2}") as run:
         run.lanes.put(event("c", 5, {"id": 1}), lane=0)
         run.lanes.put(event("c", 7, {"id": 2}), lane=1)
         await run.drained()
@@ -322,11 +322,24 @@ async def test_a_redis_that_lost_its_newest_data_is_rewound(new_redis: type[Redi
         await run.drained(20)
         (request,) = run.state.requests.pending()
         assert (request.kind, request.payload) == ("rewind", {"version": version(5)})
-    async with running(server, tmp_path) as run:
+    async with running(server, tmp_path, extra="queue: {lanes: 2}") as run:
         run.state.requests.done(request.id)
         run.lanes.put(event("c", 9, {"id": 4}))
         await run.drained()
         assert run.state.requests.pending() == [], "the restart was answered once"
+
+
+async def test_a_lane_without_a_mark_cannot_say_how_far_it_is(new_redis: type[Redis], tmp_path: Path) -> None:
+    server = new_redis(appendonly=True, appendfsync="always")
+    async with running(server, tmp_path, extra="queue: {lanes: 2}") as run:
+        run.lanes.put(event("c", 5, {"id": 1}), lane=0)
+        await run.drained()
+        server.kill9()
+        server.start()
+        run.lanes.put(event("c", 8, {"id": 3}), lane=1)
+        await run.drained(20)
+        (request,) = run.state.requests.pending()
+        assert request.kind == "snapshot"
 
 
 async def test_a_lost_queue_connection_applies_twice_and_means_once(redis_server: Redis, tmp_path: Path) -> None:
