@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, insert, select
 
+from syncbridge.state.database import Database
 from syncbridge.state.tables import checkpoint
-
-if TYPE_CHECKING:
-    from syncbridge.state.database import Database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Opening the state database and the one way to it: `State`, with a room for each kind of memory."""
+"""The state database itself: opening it, creating its tables, and the two ways to use it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,6 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from syncbridge.errors import ConfigError, TransientError
 from syncbridge.state import tables
-from syncbridge.state.checkpoints import Checkpoints
-from syncbridge.state.failures import DeadLetters, Retries
-from syncbridge.state.mappings import Mappings
-from syncbridge.state.mirror import Mirror
-from syncbridge.state.requests import Requests
-from syncbridge.state.schemas import Schemas
-from syncbridge.state.snapshots import Snapshots
 
 
 class Database:
@@ -29,6 +22,21 @@ class Database:
     def __init__(self, engine: Engine, pipeline: str) -> None:
         self.engine = engine
         self.pipeline = pipeline
+
+    @classmethod
+    def open(cls, url: str, pipeline: str) -> Database:
+        """Open the database, create what it lacks. ConfigError: no usable URL, or written by a newer syncbridge."""
+        database = cls(_engine(url), pipeline)
+        try:
+            with database.read() as guard, _one_at_a_time(guard), database.write() as connection:
+                _create_tables(connection)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def close(self) -> None:
+        self.engine.dispose()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -41,39 +49,6 @@ class Database:
         """A read-only transaction. Raises TransientError when the database is away."""
         with _mapped_errors(), self.engine.connect().execution_options(syncbridge_read=True) as connection:
             yield connection
-
-
-class State:
-    """The pipeline's memory. Open it with `State.open(url, pipeline)`; every method may raise TransientError."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self.checkpoints = Checkpoints(database)
-        self.schemas = Schemas(database)
-        self.mappings = Mappings(database)
-        self.mirror = Mirror(database)
-        self.snapshots = Snapshots(database)
-        self.requests = Requests(database)
-        self.retries = Retries(database)
-        self.dead_letters = DeadLetters(database)
-
-    @classmethod
-    def open(cls, url: str, pipeline: str) -> State:
-        """Open (and create) the database of `sqlite:///path`, `mysql://…` or `postgresql://…`.
-
-        Raises ConfigError for a URL that cannot be one, or a database written by a newer syncbridge.
-        """
-        database = Database(_engine(url), pipeline)
-        try:
-            with database.read() as guard, _one_at_a_time(guard), database.write() as connection:
-                _create_tables(connection)
-        except BaseException:
-            database.engine.dispose()
-            raise
-        return cls(database)
-
-    def close(self) -> None:
-        self._database.engine.dispose()
 
 
 @contextmanager

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from sqlalchemy import Connection, Row, Table, and_, delete, func, insert, select, update
 
+from syncbridge.state.database import Database
 from syncbridge.state.tables import dead_letter, retry
-
-if TYPE_CHECKING:
-    from syncbridge.state.database import Database
 
 #: A claimed row comes due again after so many seconds, should the worker that claimed it die.
 CLAIM_SECONDS = 60.0

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sqlalchemy import delete, insert, select
 
+from syncbridge.state.database import Database
 from syncbridge.state.tables import mirror
-
-if TYPE_CHECKING:
-    from syncbridge.state.database import Database
 
 
 class Mirror:

@@ -11,16 +11,14 @@ import hashlib
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from sqlalchemy import delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from syncbridge.state.database import Database
 from syncbridge.state.tables import request
-
-if TYPE_CHECKING:
-    from syncbridge.state.database import Database
 
 SNAPSHOT, REREAD, REWIND = "snapshot", "reread", "rewind"
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sqlalchemy import and_, delete, func, insert, select
 
+from syncbridge.state.database import Database
 from syncbridge.state.tables import schema_history as history
-
-if TYPE_CHECKING:
-    from syncbridge.state.database import Database
 
 
 class Schemas:

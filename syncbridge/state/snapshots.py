@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, insert, select
 
+from syncbridge.state.database import Database
 from syncbridge.state.tables import snapshot
-
-if TYPE_CHECKING:
-    from syncbridge.state.database import Database
 
 #: A table waits, is being read, is being swept, or is done.
 WAITING, RUNNING, SWEEPING, DONE = "waiting", "running", "sweeping", "done"
