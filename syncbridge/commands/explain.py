@@ -1,7 +1,135 @@
-"""."""
+"""`explain`: what one row yields in Redis, and what is stored there now. Changes nothing."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Annotated, Any
 
 import typer
 
+from syncbridge.commands.checks.tables import kinds_of
+from syncbridge.commands.options import DEFAULT_CONFIG, AsJson, ConfigPath, mapped_table
+from syncbridge.commands.output import say, say_json
+from syncbridge.commands.verification.compare import Stored, differences, expires, may_have_expired
+from syncbridge.commands.verification.keys import event_value
+from syncbridge.commands.verification.rows import RowReader
+from syncbridge.commands.verification.stored import StoredReader
+from syncbridge.config import Config, load_config
+from syncbridge.errors import ConfigError, PermanentError
+from syncbridge.event import Row
+from syncbridge.sinks.mapping import CompiledMapping, Expected
+
+#: Longest value shown to people, characters.
+SHOWN = 200
+
 
 def register(app: typer.Typer) -> None:
-    """."""
+    app.command()(explain)
+
+
+def explain(
+    table: Annotated[str, typer.Argument(metavar="DB.TABLE", help="A mapped table.")],
+    key: Annotated[list[str], typer.Option(help="column=value; once for each column of the primary key.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    json: AsJson = False,
+) -> None:
+    """Show the keys that one row yields, and what is stored under them now. Exit 1 when they differ."""
+    loaded = load_config(config)
+    db, name = mapped_table(loaded, table)
+    with closing(RowReader(loaded)) as rows, closing(StoredReader(loaded)) as stored:
+        found = _explain(loaded, db, name, key, rows, stored)
+    if json:
+        say_json(found)
+    else:
+        _print(found)
+    raise typer.Exit(0 if all(one["agrees"] for one in found["mappings"]) else 1)
+
+
+def _explain(
+    config: Config, db: str, table: str, wanted: list[str], rows: RowReader, stored: StoredReader
+) -> dict[str, Any]:
+    schema = rows.schema(db, table)
+    if schema is None:
+        raise ConfigError(f"table {db}.{table} does not exist", hint="syncbridge check lists what is missing")
+    numbered = [(i, m) for i, m in enumerate(config.mappings) if m.covers(db, table)]
+    primary = schema.primary_key or next((m.unique for _, m in numbered if m.unique), ())
+    kinds = kinds_of(schema)
+    values = _key_values(wanted, primary, kinds)
+    row = next(iter(rows.by_key(schema, primary, [values])), None)
+    explained = []
+    for index, mapping in numbered:
+        compiled = CompiledMapping(mapping, db, table)
+        one: dict[str, Any] = {"mapping": f"mappings[{index}]", "key": None, "expected": None, "stored": None}
+        explained.append(one | {"agrees": True, "what": _no_row(row)})
+        if row is None:
+            continue
+        try:
+            expected = compiled.expected(row, schema.types(), primary)
+        except PermanentError as error:
+            explained[-1] |= {"agrees": False, "what": [str(error)]}
+            continue
+        if expected is None:
+            explained[-1]["what"] = ["the row is not shown: where does not match, or its time is over"]
+            continue
+        held = stored.read(compiled, [expected.key])[0]
+        over = not held.exists and may_have_expired(mapping, row, schema.types())
+        columns = [column.name for column in schema.columns]
+        what = [] if over else differences(compiled, columns, expected, held, expires=expires(mapping, row))
+        explained[-1] |= {
+            "key": expected.key,
+            "expected": _content(expected),
+            "stored": _content(held),
+            "version": (held.guard or b"")[1:41] or None,
+            "ttl_ms": held.ttl_ms if held.ttl_ms >= 0 else None,
+            "agrees": not what,
+            "what": what or (["its time to live is over"] if over else []),
+        }
+    return {"table": f"{db}.{table}", "row": row, "mappings": explained}
+
+
+def _no_row(row: Row | None) -> list[str]:
+    return ["there is no such row"] if row is None else []
+
+
+def _key_values(wanted: list[str], primary: tuple[str, ...], kinds: dict[str, str]) -> list[Any]:
+    given = dict(text.partition("=")[::2] for text in wanted)
+    example = " ".join(f"--key {name}=…" for name in primary)
+    if set(given) != set(primary):
+        raise ConfigError(f"--key: the key of this table is {', '.join(primary)}", hint=f"write {example}")
+    try:
+        return [event_value(given[name], kinds[name]) for name in primary]
+    except ValueError:
+        raise ConfigError(f"--key: {wanted[0]!r} does not fit its column", hint=f"write {example}") from None
+
+
+def _content(of: Expected | Stored) -> Any:
+    """Hash fields or the text, as JSON can hold them."""
+    content = of.content
+    if isinstance(content, dict):
+        return {_text(field): _text(value) for field, value in content.items()}
+    return None if content is None else _text(content)
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")
+
+
+def _print(found: dict[str, Any]) -> None:
+    for one in found["mappings"]:
+        key = "no key" if one["key"] is None else _text(one["key"])
+        say(f"{one['mapping']}: {key}", "green" if one["agrees"] else "bold red")
+        for label in ("expected", "stored"):
+            content = one[label]
+            if isinstance(content, dict):
+                for field, value in content.items():
+                    say(f"  {label:8} {field} = {_short(value)}")
+            elif content is not None:
+                say(f"  {label:8} {_short(content)}")
+        if one.get("version"):
+            say(f"  version  {_text(one['version'])}")
+        for sentence in one["what"]:
+            say(f"  {sentence}")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
