@@ -120,14 +120,14 @@ def _model_at(loc: _Location) -> type[BaseModel] | None:
     for part in loc:
         if isinstance(part, str) and model is not None:
             inner = model.model_fields.get(part)
-            model = None if inner is None else _model_of(inner.annotation)
+            model = None if inner is None else model_of(inner.annotation)
     return model
 
 
-def _model_of(annotation: Any) -> type[BaseModel] | None:
+def model_of(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        if (model := _model_of(argument)) is not None:
+        if (model := model_of(argument)) is not None:
             return model
     return None
