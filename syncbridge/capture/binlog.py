@@ -47,6 +47,8 @@ ROWS = {
     166: ("c", 1, True), 167: ("u", 1, True), 168: ("d", 1, True),
     169: ("c", 2, True), 170: ("u", 2, True), 171: ("d", 2, True),
 }  # fmt: skip
+#: Those that say how to read the others, or that are not part of the file.
+_SPECIAL = frozenset((ROTATE, FORMAT_DESCRIPTION, HEARTBEAT, HEARTBEAT_V2))
 _IGNORED = (
     STOP, INTVAR, RAND, USER_VAR, BEGIN_LOAD_QUERY, IGNORABLE, ROWS_QUERY, PREVIOUS_GTIDS, TRANSACTION_CONTEXT,
     VIEW_CHANGE, ANNOTATE_ROWS, BINLOG_CHECKPOINT, GTID_LIST, START_ENCRYPTION,
@@ -134,11 +136,14 @@ class BinlogReader:
         ts, type_, _, size, log_pos, flags = _HEADER.unpack_from(event)
         if size != len(event):
             raise PermanentError(f"event at {self.file}:{self.pos} says it has {size} bytes and has {len(event)}")
-        if type_ == FORMAT_DESCRIPTION:
-            self._checksum = event[-5] == _CRC32
-        elif type_ == ROTATE and flags & _ARTIFICIAL:
-            # Sent before the first format description: only the bytes tell whether it has a checksum.
-            self._checksum = size > HEADER_SIZE + 12 and crc32(event) == _CRC_RESIDUE
+        if type_ in _SPECIAL:
+            if type_ == FORMAT_DESCRIPTION:
+                self._checksum = event[-5] == _CRC32
+            elif type_ != ROTATE:
+                log_pos = 0  # a heartbeat has no place in the file
+            elif flags & _ARTIFICIAL:
+                # Sent before the first format description: only the bytes tell whether it has a checksum.
+                self._checksum = size > HEADER_SIZE + 12 and crc32(event) == _CRC_RESIDUE
         end = size
         if self._checksum:
             end -= 4
@@ -148,7 +153,7 @@ class BinlogReader:
                     f"event at {self.file}:{self.pos} has a wrong checksum",
                     hint="if it stays: the binlog file is damaged; check the source's disk, then re-snapshot",
                 )
-        if log_pos and not flags & _ARTIFICIAL and type_ != HEARTBEAT and type_ != HEARTBEAT_V2:
+        if log_pos and not flags & _ARTIFICIAL:
             before = self.pos
             self.pos = before & ~0xFFFFFFFF | log_pos
             if self.pos < before:

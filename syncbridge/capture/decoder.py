@@ -145,10 +145,12 @@ def _run(run: list[tuple[int, Field]], skip: int, environment: dict[str, Any]) -
     layout = Struct("<" + formats)
     names = [f"x{index}_{part}" for index, item in run for part in range(item.names)]
     lines: list[str] = []
-    if names:
+    at = f"p + {skip}" if skip else "p"
+    if formats == "B":
+        lines.append(f"{names[0]} = data[{at}]")
+    elif names:
         unpack = f"unpack_{formats}"
         environment[unpack] = layout.unpack_from
-        at = f"p + {skip}" if skip else "p"
         lines.append(f"{', '.join(names)}{',' if len(names) == 1 else ''} = {unpack}(data, {at})")
     if skip + layout.size:
         lines.append(f"p += {skip + layout.size}")
