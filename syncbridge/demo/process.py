@@ -60,9 +60,7 @@ def free_port() -> int:
     raise TransientError(f"no free port in {PORTS}")
 
 
-def spawn(
-    command: Sequence[str | Path], log: Path, death: str = "KILL", **arguments: object
-) -> subprocess.Popen[bytes]:
+def spawn(command: Sequence[str], log: Path, death: str = "KILL", **arguments: object) -> subprocess.Popen[bytes]:
     """Start a program that gets the signal `death` when this process ends, however that comes about.
 
     Its output is added to `log`; `arguments` are Popen's.

@@ -10,6 +10,11 @@ import redis
 from syncbridge.demo.process import PrivateServer, find_program
 
 
+def server_program() -> str:
+    """The path of the server. Raises MissingServer."""
+    return str(find_program("redis-server", "Redis", "redis-server"))
+
+
 class PrivateRedis(PrivateServer):
     """Redis; keyword arguments are directives of redis.conf, underscores for dashes, True and False for yes and no.
 
@@ -24,7 +29,7 @@ class PrivateRedis(PrivateServer):
         self.options: dict[str, object] = {"save": '""', "appendonly": False, **options}
 
     def command(self) -> list[str]:
-        return [str(find_program("redis-server", "Redis", "redis-server")), str(self.folder / "redis.conf")]
+        return [server_program(), str(self.folder / "redis.conf")]
 
     def prepare(self) -> None:
         """Write redis.conf: on a command line everybody could read the password."""

@@ -1,7 +1,7 @@
 """The one way that data takes: capture -> dispatch -> sinks, and only the wiring knows more than one of them.
 
 A stage (capture/, dispatch/, sinks/) imports core modules and itself. A core module (and state/) imports no stage. The
-wiring - pipeline.py, supervisor.py, commands/, demo/, __main__.py - imports what it wires, and only the wiring imports it.
+wiring - pipeline.py, supervisor.py, commands/, demo/, __main__.py - imports what it wires, and nothing else imports it.
 """
 
 from __future__ import annotations
