@@ -140,7 +140,7 @@ def test_bytes_cut_short_never_pass_as_other_rows(events: list[bytes]) -> None:
     assert passed <= 2
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_bytes_give_items_or_one_of_our_errors(data: st.DataObject) -> None:
     events = data.draw(st.sampled_from((MARIADB, MYSQL)))
