@@ -25,7 +25,7 @@ def console() -> Console:
 
 def say(text: str = "", style: str | None = None) -> None:
     """A sentence; never wrapped in a pipe."""
-    console().print(text, style=style, soft_wrap=True)
+    console().print(printable(text), style=style, soft_wrap=True)
 
 
 def say_json(value: Any) -> None:
@@ -40,8 +40,13 @@ def say_table(headings: Sequence[str], rows: Iterable[Sequence[Any]], title: str
     for heading in headings:
         table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(printable(str(cell)) for cell in row))
     console().print(table)
+
+
+def printable(text: str) -> str:
+    """Control characters escaped: a user's row must not steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def moment(seconds: float) -> str:

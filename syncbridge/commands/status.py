@@ -22,7 +22,7 @@ from rich.text import Text
 
 from syncbridge.commands import snapshot
 from syncbridge.commands.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_state
-from syncbridge.commands.output import console, moment, say_json
+from syncbridge.commands.output import console, moment, printable, say_json
 from syncbridge.config import Address, Config, load_config
 from syncbridge.errors import SyncbridgeError
 from syncbridge.seams import ISOLATED_SUFFIX, LANE_PREFIX
@@ -244,5 +244,5 @@ def _table(headings: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
     for heading in headings:
         table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(printable(str(cell)) for cell in row))
     return table

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from syncbridge import __version__
 from syncbridge.commands import app as application
 from syncbridge.commands import status
+from syncbridge.commands.output import printable
 from syncbridge.commands.status import Lane, Status, parse_lanes, take_metrics
 from syncbridge.errors import TransientError
 from syncbridge.state import FailedRow, State
@@ -183,6 +184,13 @@ def test_waiting_for_a_capture_that_does_not_run_ends(line: CommandLine) -> None
     done = line.run("snapshot", "--wait", "--timeout", "0.1", "--config", line.config)
     assert done.exit_code == 1
     assert "syncbridge status" in done.stderr
+
+
+# output
+
+
+def test_control_characters_of_a_row_do_not_reach_the_terminal() -> None:
+    assert printable("a\x1b[31mb\x07\tü\n𝄞\udcff") == "a\\x1b[31mb\\x07\\tü\n𝄞\\udcff"
 
 
 # status
