@@ -18,16 +18,18 @@ class Limits:
     #: Foreground jobs waiting or running: their payloads, plus 512 each.
     max_foreground_bytes: int = 256 << 20
     #: Payloads kept in memory; beyond it they are read from the store when a worker takes the job.
-    memory: int = 256 << 20
+    memory: int = 128 << 20
     #: Queued jobs per function and priority known to memory; the rest is counted and read when its turn comes.
     window: int = 8192
     #: The same, once all functions together have `windows` jobs in memory.
     small_window: int = 64
-    windows: int = 500_000
+    windows: int = 200_000
     #: Functions with jobs or workers.
     max_functions: int = 100_000
     #: Largest packet taken from a connection.
     max_packet: int = MAX_PACKET
+    #: Packets that have begun to arrive, over all connections: whoever goes beyond it is closed.
+    max_partial: int = 256 << 20
     #: Submitted payloads waiting for one commit before connections are no longer read.
     max_batch: int = 8 << 20
     #: Output a connection may leave unread: beyond the first its requests wait, beyond the second it is closed.

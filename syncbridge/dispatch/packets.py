@@ -127,6 +127,10 @@ class PacketReader:
         """Bytes of the item that is not complete yet."""
         return len(self._partial)
 
+    def discard(self) -> None:
+        """The peer is gone: let go of what it began."""
+        self._partial = bytearray()
+
     def receive(self, data: bytes) -> list[Packet]:
         """All items that `data` completes, in order."""
         if self.error is not None:

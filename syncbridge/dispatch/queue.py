@@ -112,7 +112,7 @@ class JobQueue:
     # -- submitting ----------------------------------------------------------------------------------------------
 
     def submit(
-        self, client: Client, name: bytes, priority: int, unique: bytes, payload: bytes, *, background: bool, now: float
+        self, client: Client, name: bytes, priority: int, unique: bytes, payload: bytes, background: bool, now: float
     ) -> Job | None:
         """Take a job: a new one, one it joins, or None when refused. The client is told once its batch is through."""
         function = self.functions.get(name) or self._function(name)
@@ -360,9 +360,10 @@ class JobQueue:
     def _choose(self, worker: Worker, now: float) -> Function | None:
         functions, start = worker.functions, worker.cursor
         count = len(functions)
-        best_there_is = next((p for p in PRIORITIES if self._queued[p]), None)
-        if best_there_is is None:
+        high, normal, low = self._queued
+        if not (high or normal or low):
             return None
+        best_there_is = 0 if high else 1 if normal else 2
         best, chosen = len(PRIORITIES), None
         for step in range(count):
             at = start + step

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from syncbridge.dispatch import packets as p
 from syncbridge.dispatch.admin import answer_text
@@ -90,6 +91,7 @@ class Session:
             p.ECHO_REQ: self._on_echo,
             p.OPTION_REQ: self._on_option,
             p.SET_CLIENT_ID: self._on_set_client_id,
+            **{kind: partial(self._on_submit, *meaning) for kind, meaning in _SUBMITS.items()},
         }
 
     # -- driver --------------------------------------------------------------------------------------------------
@@ -117,11 +119,9 @@ class Session:
                 return
             kind, body = inbox.popleft()
             try:
-                submit = _SUBMITS.get(kind)
-                if submit is not None:
-                    self._submit(*submit, body, now)
-                elif kind in handlers:
-                    handlers[kind](body, now)
+                handle = handlers.get(kind)
+                if handle is not None:
+                    handle(body, now)
                 else:
                     self._error(b"INVALID_COMMAND", b"Command not expected")
             except ProtocolError as error:
@@ -138,11 +138,16 @@ class Session:
         self.output_size = 0
         return output
 
-    def disconnected(self) -> None:
-        """The connection is gone: its jobs return to the queue, the jobs only it waited for are dropped."""
+    def discard(self) -> None:
+        """Let go of everything unread and unsent."""
         self.closing = True
+        self._reader.discard()
         self._inbox.clear()
         self._output.clear()
+
+    def disconnected(self) -> None:
+        """The connection is gone: its jobs return to the queue, the jobs only it waited for are dropped."""
+        self.discard()
         if self.worker is not None:
             self.queue.disconnect(self.worker)
         for job in self._waiting.values():
@@ -192,15 +197,18 @@ class Session:
 
     # -- client packets ------------------------------------------------------------------------------------------
 
-    def _submit(self, priority: int, background: bool, body: bytes, now: float) -> None:
-        function, unique, payload = p.arguments(body, 3)
+    def _on_submit(self, priority: int, background: bool, body: bytes, now: float) -> None:
+        try:
+            function, unique, payload = body.split(b"\0", 2)
+        except ValueError:
+            raise ProtocolError("SUBMIT_JOB needs function, unique and data") from None
         if len(function) > MAX_FUNCTION or len(unique) > MAX_UNIQUE:
             self._error(b"ARGUMENT_TOO_LARGE", b"function name or unique is too long")
             return
         if not function:
             raise ProtocolError("function name is empty")
         self._unanswered += 1
-        job = self.queue.submit(self, function, priority, unique, payload, background=background, now=now)
+        job = self.queue.submit(self, function, priority, unique, payload, background, now)
         if job is not None and not background:
             self._waiting[job.id] = job
 

@@ -395,6 +395,22 @@ def test_half_packets_cost_only_what_was_sent(server: JobServerProcess, connect:
     assert server.memory() - before < 16 << 20
 
 
+def test_many_big_half_packets_are_bounded(new_job_server: NewServer) -> None:
+    server = new_job_server(max_partial=32 << 20)
+    with ExitStack() as stack:
+        bystander = stack.enter_context(Peer(server.port))
+        bystander.sync()
+        before = server.memory()
+        for _ in range(30):
+            peer = stack.enter_context(Peer(server.port))
+            with contextlib.suppress(ConnectionError):
+                peer.socket.sendall(struct.pack(">4sII", p.REQ, p.SUBMIT_JOB_BG, 60 << 20) + bytes(8 << 20))
+        bystander.submit(b"f", b"x")
+        grown = server.memory() - before
+        print(f"240 MiB of half packets sent, memory grew by {grown}")
+        assert grown < 100 << 20
+
+
 def test_a_client_that_does_not_read_is_held_back(server: JobServerProcess, connect: Connect) -> None:
     bystander, deaf = connect(), connect()
     before = server.memory()

@@ -16,7 +16,7 @@ _PROGRAM = """
 import asyncio, json, signal, sys
 sys.path.insert(0, sys.argv[4])
 from syncbridge.dispatch.limits import Limits
-from syncbridge.dispatch.server import JobServer, new_event_loop
+from syncbridge.dispatch.server import JobServer, new_event_loop, relax_garbage_collection
 from syncbridge.dispatch.store.sqlite import SqliteStore
 
 async def main():
@@ -28,6 +28,7 @@ async def main():
     await stop.wait()
     await server.stop()
 
+relax_garbage_collection()
 asyncio.set_event_loop(loop := new_event_loop())
 loop.run_until_complete(main())
 """

@@ -152,7 +152,7 @@ class Simulation:
         payload = b"same" if choice([True, False]) else b"payload %d" % self.counter
         key = None if function not in PLAIN else join_key(unique, payload)
         joined = next((e for e in self.jobs.values() if key and e.function == function and e.key == key), None)
-        job = self.queue.submit(client, function, priority, unique, payload, background=background, now=self.now)
+        job = self.queue.submit(client, function, priority, unique, payload, background, self.now)
         if job is None:
             assert joined is None
             stored = sum(e.background for e in self.jobs.values())

@@ -44,7 +44,7 @@ class Bench:
 
     def put(self, *functions: bytes, payload: bytes = b"", unique: bytes = b"", background: bool = True) -> None:
         for function in functions:
-            self.queue.submit(self.client, function, 1, unique, payload, background=background, now=0.0)
+            self.queue.submit(self.client, function, 1, unique, payload, background, 0.0)
         self.commit()
 
     def commit(self) -> None:
@@ -81,7 +81,7 @@ class Sleeper(Worker):
 def test_nothing_is_answered_or_handed_out_before_the_commit() -> None:
     bench = Bench()
     worker = bench.worker(b"f", asleep=True)
-    bench.queue.submit(bench.client, b"f", 1, b"", b"x", background=True, now=0.0)
+    bench.queue.submit(bench.client, b"f", 1, b"", b"x", True, 0.0)
     batch = bench.queue.take()
     assert batch
     assert bench.client.answers == []
@@ -94,8 +94,8 @@ def test_nothing_is_answered_or_handed_out_before_the_commit() -> None:
 
 def test_a_failed_commit_refuses_and_keeps_nothing() -> None:
     bench = Bench()
-    bench.queue.submit(bench.client, b"f", 1, b"", b"x", background=True, now=0.0)
-    bench.queue.submit(bench.client, b"f", 1, b"", b"x", background=False, now=0.0)
+    bench.queue.submit(bench.client, b"f", 1, b"", b"x", True, 0.0)
+    bench.queue.submit(bench.client, b"f", 1, b"", b"x", False, 0.0)
     batch = bench.queue.take()
     assert batch
     bench.queue.failed(batch, "disk full")
@@ -268,7 +268,7 @@ def test_ids_are_never_used_again() -> None:
 def test_clients_that_come_and_go_leave_nothing() -> None:
     bench = Bench()
     for _ in range(1000):
-        job = bench.queue.submit(bench.client, b"f", 1, b"", b"x", background=False, now=0.0)
+        job = bench.queue.submit(bench.client, b"f", 1, b"", b"x", False, 0.0)
         bench.commit()
         assert job
         bench.queue.abandon(bench.client, job)
@@ -313,7 +313,7 @@ def test_a_store_that_cannot_be_read_makes_jobs_wait() -> None:
 def test_oldest_age_counts_from_the_submit() -> None:
     bench = Bench()
     for now in (10.0, 20.0):
-        bench.queue.submit(bench.client, b"f", 1, b"", b"", background=True, now=now)
+        bench.queue.submit(bench.client, b"f", 1, b"", b"", True, now)
     bench.commit()
     assert bench.queue.stats(25.0)[b"f"].oldest_age == pytest.approx(15.0)
     worker = bench.worker(b"f")

@@ -11,7 +11,7 @@ import os
 import secrets
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,6 +25,11 @@ FORMAT = 1
 _SCHEMA = Path(__file__).with_name("schema.sql")
 #: Pages of write-ahead log before SQLite copies them into the file (64 MiB): fewer, longer checkpoints.
 _CHECKPOINT_PAGES = 16_384
+
+#: Jobs per INSERT statement.
+_INSERT_ROWS = 128
+_ROW = "(?,?,?,?,?,?,?,?)"
+_Row = tuple[int, int, int, bytes, bytes | None, int, int, bytes | None]
 
 _COLUMNS = "id, uniq, join_key, submitted, attempts, length(payload)"
 
@@ -76,7 +81,7 @@ class SqliteStore:
     def _write(self, writer: sqlite3.Connection, changes: Changes) -> None:
         totals: defaultdict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
         if changes.adds:
-            writer.executemany("INSERT INTO job VALUES (?,?,?,?,?,?,?,?)", self._rows(changes.adds, totals))
+            _insert(writer, self._rows(changes.adds, totals))
         if changes.moves:
             moves = [
                 (self._function_id(function), attempts, *self._taken(number, old, totals))
@@ -106,9 +111,7 @@ class SqliteStore:
         if changes.reserve:
             writer.execute("UPDATE meta SET value=? WHERE name='next_id'", (changes.reserve,))
 
-    def _rows(
-        self, adds: list[JobRecord], totals: defaultdict[tuple[int, int], list[int]]
-    ) -> Iterable[tuple[int, int, int, bytes, bytes | None, int, int, bytes | None]]:
+    def _rows(self, adds: list[JobRecord], totals: defaultdict[tuple[int, int], list[int]]) -> list[_Row]:
         rows = []
         for number, name, priority, unique, join_key, submitted, attempts, payload, size in adds:
             function = self._function_id(name)
@@ -231,6 +234,14 @@ class SqliteStore:
             f"queue store {self._path} has format {found}, this syncbridge reads format {FORMAT}",
             hint="run the syncbridge version that wrote it, or point queue.store at a new file",
         )
+
+
+def _insert(writer: sqlite3.Connection, rows: list[_Row]) -> None:
+    """Many rows per statement: each statement hands the interpreter over to the event loop once, not once per row."""
+    for start in range(0, len(rows), _INSERT_ROWS):
+        some = rows[start : start + _INSERT_ROWS]
+        sql = "INSERT INTO job VALUES " + ",".join([_ROW] * len(some))  # noqa: S608 - question marks
+        writer.execute(sql, list(chain.from_iterable(some)))
 
 
 def _count(counts: list[int], jobs: int, size: int) -> None:
