@@ -196,13 +196,17 @@ class CompiledMapping:
         return stamp if shape.owner is None else encode_key(stamp + (shape.owner(row) or ""))
 
     def _check_size(self, operation: Operation) -> None:
-        for argument in operation.arguments:
-            size = 0 if isinstance(argument, int) else len(as_bytes(argument))
-            if size > self._max_value:
-                raise PermanentError(
-                    f"a value of {size} bytes is over the limit of {self._max_value}",
-                    hint="raise sink.max_value, or exclude the column",
-                )
+        arguments = operation.arguments
+        if operation.code == WRITE_HASH:
+            values = arguments[6 : 3 + arguments[1] : 2]
+        else:
+            values = arguments[2:] if operation.code == WRITE_STRING else []
+        largest = max((len(as_bytes(value)) for value in values), default=0)
+        if largest > self._max_value:
+            raise PermanentError(
+                f"a value of {largest} bytes is over the limit of {self._max_value}",
+                hint="raise sink.max_value, or exclude the column",
+            )
 
     def _ttl(self, row: Row, types: Mapping[str, str]) -> str | None:
         """Milliseconds to live as apply.lua wants them: "0" for ever; None when the moment has passed."""

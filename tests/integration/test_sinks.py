@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from syncbridge.errors import ConfigError
 from syncbridge.sinks.connection import connect, version_finding
 from syncbridge.sinks.marks import RedisMirror
+from syncbridge.state import FailedRow
+from syncbridge.state.failures import Retries
 from tests.integration.sink_tools import ORDERS, Lanes, config_for, event, running, version
 from tests.servers import Redis
 
@@ -280,6 +283,73 @@ async def test_a_mapping_that_is_gone_is_swept_whole(redis_server: Redis, tmp_pa
         await run.drained()
         assert run.redis.keys("was:*") == []
         assert run.redis.keys("order:*") == [b"order:1"]
+
+
+@pytest.mark.parametrize(("was", "now"), [("hash", "json"), ("json", "hash")])
+async def test_a_mapping_may_change_its_type(redis_server: Redis, tmp_path: Path, was: str, now: str) -> None:
+    def mapping(kind: str) -> str:
+        return f'{{table: shop.orders, key: "order:{{id}}", type: {kind}}}'
+
+    async with running(redis_server, tmp_path, mappings=mapping(was)) as run:
+        run.lanes.put(event("c", 5, {"id": 1}), event("c", 6, {"id": 2}))
+        await run.drained()
+    async with running(redis_server, tmp_path, mappings=mapping(now)) as run:
+        run.lanes.put(event("u", 4, {"id": 1, "a": 1}), event("r", 7, {"id": 2, "a": 2}))
+        await run.drained()
+        kinds = [run.redis.type(f"order:{number}") for number in (1, 2)]
+        assert kinds == [{"hash": b"hash", "json": b"string"}[kind] for kind in (was, now)], "older changes nothing"
+        shown = run.redis.hget("order:2", "a") if now == "hash" else run.redis.get("order:2")
+        assert shown == (b"2" if now == "hash" else b'{"id":2,"a":2}')
+        run.lanes.put(event("d", 8, None, {"id": 2}))
+        await run.drained()
+        assert run.redis.exists("order:2") == 0
+        assert run.state.retries.count() == 0
+
+
+@pytest.mark.parametrize("kind", ["hash", "json"])
+async def test_foreign_keys_and_newer_guards_are_never_overwritten(
+    redis_server: Redis, tmp_path: Path, kind: str
+) -> None:
+    mapping = f'{{table: shop.orders, key: "order:{{id}}", type: {kind}}}'
+    async with running(redis_server, tmp_path, mappings=mapping) as run:
+        run.redis.lpush("order:1", "theirs")
+        if kind == "hash":
+            run.redis.hset("order:2", "_v", "2" + "0" * 60)
+            run.redis.set("order:3", "theirs")
+        else:
+            run.redis.set("order:2", "x")
+            run.redis.set("syncbridge:t:g:{order:2}", "2" + "0" * 60)
+            run.redis.hset("order:3", "theirs", "1")
+        before = {key: run.redis.dump(key) for key in ("order:1", "order:2", "order:3")}
+        run.lanes.put(*(event("c", number, {"id": number}) for number in (1, 2, 3)))
+        run.lanes.put(*(event("d", 3 + number, None, {"id": number}) for number in (1, 2, 3)))
+        await run.drained()
+        await run.until(lambda: run.state.dead_letters.count() == 6)
+        assert {key: run.redis.dump(key) for key in before} == before
+        assert {row.error_class for row in run.state.dead_letters.list()} == {"WRONGTYPE", "GUARD"}
+
+
+async def test_a_retry_that_meets_a_sweep_is_read_again(
+    redis_server: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table was emptied between the claim of the retry and its write: its row may not stay."""
+    async with running(redis_server, tmp_path) as run:
+        run.redis.lpush("order:1", "not ours")
+        run.lanes.put(event("c", 1, {"id": 1}))
+        await run.drained()
+        (row,) = run.state.retries.list()
+        run.redis.delete("order:1")
+        due = Retries.due
+
+        def claimed_then_dropped(self: Retries, now: float, **more: Any) -> list[FailedRow]:
+            rows = due(self, now, **more)
+            self.discard(*(one.id for one in rows))
+            return rows
+
+        monkeypatch.setattr(Retries, "due", claimed_then_dropped)
+        await run.until(lambda: run.state.requests.pending("reread"))
+        (request,) = run.state.requests.pending("reread")
+        assert request.payload["key"] == row.key
 
 
 async def test_an_emptied_redis_is_noticed_before_anything_is_written(redis_server: Redis, tmp_path: Path) -> None:
