@@ -45,9 +45,11 @@ def group_name(function: bytes) -> bytes:
 class LaneGroup:
     """Spreads the lanes of one pipeline over its workers: nobody takes more than a fair share while another idles."""
 
-    __slots__ = ("active", "held")
+    __slots__ = ("active", "held", "lanes")
 
     def __init__(self) -> None:
+        #: Functions in it.
+        self.lanes = 0
         #: Lanes with queued or running jobs.
         self.active = 0
         #: Lanes each worker holds (has running jobs of).

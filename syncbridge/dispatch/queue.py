@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import socket
 from contextlib import suppress
+from itertools import islice
 from typing import NamedTuple
 
 from syncbridge.dispatch import lanes
@@ -38,6 +39,8 @@ _RESERVE = 1_000_000
 #: Jobs read from the store per refill, and the payload size up to which they come along.
 _REFILL = 512
 _INLINE = 4096
+#: Functions looked at, when there are too many, for some that nobody needs any more.
+_SWEEP = 100
 #: A function whose jobs the store could not give rests this long, seconds.
 _STORE_PAUSE = 1.0
 
@@ -665,18 +668,27 @@ class JobQueue:
         function = self.functions.get(name)
         if function is not None:
             return function
-        function = Function(name, self._groups.setdefault(lanes.group_name(name), LaneGroup()))
         if len(self.functions) >= self.limits.max_functions:
             self._forget_idle_functions()
-        if len(self.functions) < self.limits.max_functions:
-            self.functions[name] = function
+        if len(self.functions) >= self.limits.max_functions:
+            return Function(name, LaneGroup())
+        group = self._groups.setdefault(lanes.group_name(name), LaneGroup())
+        group.lanes += 1
+        function = self.functions[name] = Function(name, group)
         return function
 
     def _forget_idle_functions(self) -> None:
         # A job may still be on its way to one of them: then its batch is not through, and this waits.
-        if not self._batch.jobs and not self._committing.jobs:
-            self.functions = {name: f for name, f in self.functions.items() if f.total or f.workers}
-            self._groups = {lanes.group_name(name): f.group for name, f in self.functions.items()}
+        if self._batch.jobs or self._committing.jobs:
+            return
+        for name in list(islice(self.functions, _SWEEP)):
+            function = self.functions.pop(name)
+            if function.total or function.workers:
+                self.functions[name] = function  # behind the others: the next sweep looks at those
+                continue
+            function.group.lanes -= 1
+            if not function.group.lanes:
+                del self._groups[lanes.group_name(name)]
 
     def _count_queued(self, function: Function, priority: int, change: int) -> None:
         if change > 0 and function.lane and not function.total:

@@ -151,6 +151,13 @@ def test_new_files_have_different_identities(tmp_path: Path) -> None:
     two.close()
 
 
+def test_every_commit_is_synced(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "queue.db")
+    assert store._writer.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL: fsync of the log in every commit
+    assert store._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    store.close()
+
+
 def test_a_newer_format_is_refused_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
     SqliteStore(path).close()
