@@ -14,7 +14,8 @@ import pytest
 from tests.pipeline import Pipeline, mirrored_hashes, wait_same
 from tests.servers import Redis, SqlServer, eventually
 
-HASH = {"table": "{db}.orders", "key": "order:{{id}}"}
+#: For what happens behind the queue, where the source makes no difference.
+on_mariadb = pytest.mark.parametrize("source", ["mariadb"], indirect=True)
 
 
 @pytest.fixture
@@ -60,6 +61,7 @@ def test_a_restart_goes_on_where_it_stopped(run: Callable[..., Pipeline], source
     assert pipeline.log().count("requested: ") == 1
 
 
+@on_mariadb
 def test_sigterm_stops_everything_within_ten_seconds_and_loses_nothing(
     run: Callable[..., Pipeline], source: SqlServer
 ) -> None:
@@ -74,6 +76,7 @@ def test_sigterm_stops_everything_within_ten_seconds_and_loses_nothing(
         assert wait_same(pipeline, "orders", "order:") == 2000
 
 
+@on_mariadb
 def test_sighup_takes_up_mappings_and_a_broken_file_changes_nothing(
     run: Callable[..., Pipeline], source: SqlServer, redis_server: Redis
 ) -> None:
@@ -109,6 +112,7 @@ def test_truncate_and_drop_empty_the_mapping(
         eventually(lambda: not mirrored_hashes(redis_server, "order:*"), timeout=20)
 
 
+@on_mariadb
 def test_json_string_where_columns_ttl_and_on_delete(
     run: Callable[..., Pipeline], source: SqlServer, redis_server: Redis
 ) -> None:
@@ -145,6 +149,7 @@ def test_json_string_where_columns_ttl_and_on_delete(
         eventually(lambda: 0 < client.ttl("e:2") <= 3600, timeout=10)
 
 
+@on_mariadb
 def test_a_poison_row_does_not_stop_its_lane(
     run: Callable[..., Pipeline], source: SqlServer, redis_server: Redis
 ) -> None:
@@ -167,6 +172,7 @@ def test_a_poison_row_does_not_stop_its_lane(
         wait_same(pipeline, "orders", "order:")
 
 
+@on_mariadb
 def test_redis_away_burns_no_attempt_and_loses_nothing(
     run: Callable[..., Pipeline], source: SqlServer, new_redis: Callable[..., Redis], tmp_path: Path
 ) -> None:
@@ -193,6 +199,7 @@ def test_a_dropped_and_a_renamed_column_leave_no_field_behind(run: Callable[...,
         assert wait_same(pipeline, "orders", "order:") == 20
 
 
+@on_mariadb
 def test_a_snapshot_killed_again_and_again_resumes_and_misses_nothing(
     run: Callable[..., Pipeline], source: SqlServer
 ) -> None:
