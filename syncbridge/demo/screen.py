@@ -94,6 +94,8 @@ def _fields(value: Stored) -> dict[str, str] | str:
 
 def _cell(value: object) -> str:
     """One value in printable characters."""
+    if value is None:
+        return "NULL"
     text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 

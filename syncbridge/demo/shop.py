@@ -108,7 +108,7 @@ class Shop:
             "INSERT INTO orders (customer_id, status, total, note, changed_at) VALUES (%s, %s, 0, %s, NOW(6))",
             (
                 self._random.choice(self._customers),
-                self._random.choice(("draft", "draft", "paid")),
+                self._random.choice(("draft", "paid", "paid")),
                 self._random.choice(NOTES),
             ),
         )
@@ -133,7 +133,7 @@ class Shop:
         changed = cursor.execute(
             "UPDATE orders SET status = %s, note = %s, changed_at = NOW(6) WHERE id = %s",
             (
-                self._random.choice(("draft", "paid", "shipped", "shipped", "returned")),
+                self._random.choice(("draft", "paid", "paid", "shipped", "shipped", "returned")),
                 self._random.choice(NOTES),
                 order,
             ),
