@@ -26,12 +26,12 @@ from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, Write
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from syncbridge.capture.binlog import BinlogReader
+from syncbridge.capture.binlog.events import Gtid, Rows
+from syncbridge.capture.binlog.reader import BinlogReader
+from syncbridge.capture.binlog.stream import BinlogStream
 from syncbridge.capture.changes import Shape, Transaction, row_events
 from syncbridge.capture.connection import ConnectionSettings, Position, connect, identify, start_dump
-from syncbridge.capture.events import Gtid, Rows
 from syncbridge.capture.schema import load_tables
-from syncbridge.capture.stream import BinlogStream
 from syncbridge.event import encode_job
 from tests.servers import MariaDB
 

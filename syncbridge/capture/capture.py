@@ -14,12 +14,11 @@ import time
 from collections.abc import Callable
 
 from syncbridge import metrics
-from syncbridge.capture import events
-from syncbridge.capture.binlog import BinlogReader
+from syncbridge.capture.binlog import events
+from syncbridge.capture.binlog.reader import BinlogReader
 from syncbridge.capture.changes import Shape, Transaction, event, row_events, sweep_event
-from syncbridge.capture.chunks import ChunkReader
 from syncbridge.capture.connection import source_errors
-from syncbridge.capture.ddl_dialect import load_dialect
+from syncbridge.capture.ddl.dialect import load_dialect
 from syncbridge.capture.heartbeat import HeartbeatTracker, HeartbeatWriter, record
 from syncbridge.capture.lanes import Lanes, lane_of
 from syncbridge.capture.mappings import take_up_mappings
@@ -27,7 +26,8 @@ from syncbridge.capture.progress import Progress
 from syncbridge.capture.retention import Retention
 from syncbridge.capture.schema import SchemaMismatch, TableSchema
 from syncbridge.capture.session import Opener, Session
-from syncbridge.capture.snapshot import Snapshots
+from syncbridge.capture.snapshot.chunks import ChunkReader
+from syncbridge.capture.snapshot.snapshots import Snapshots
 from syncbridge.capture.source import Source
 from syncbridge.capture.start import file_number
 from syncbridge.capture.statements import Statements

@@ -76,6 +76,6 @@ class Lanes:
         else:
             source = events[0]["source"]
             raise PermanentError(
-                f"a row of {source['db']}.{source['table']} makes a job of {len(workload)} bytes: too many for the queue",
+                f"a row of {source['db']}.{source['table']} makes a job too large for the queue: {len(workload)} bytes",
                 hint=f"raise queue.max_packet above {len(workload) + 1024}, or exclude the large column's table",
             )

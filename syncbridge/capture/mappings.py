@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from syncbridge.capture.snapshot import Snapshots
+from syncbridge.capture.snapshot.snapshots import Snapshots
 from syncbridge.capture.tables import existing_tables
 from syncbridge.config import Config, Mapping
 from syncbridge.state import State

@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
+from syncbridge.capture.binlog.stream import BinlogStream
 from syncbridge.capture.connection import (
     MARIADB,
     Position,
@@ -22,10 +23,9 @@ from syncbridge.capture.connection import (
 )
 from syncbridge.capture.gtid import GtidSet, MariaGtidPosition
 from syncbridge.capture.heartbeat import create_tables
-from syncbridge.capture.snapshot import Snapshots
+from syncbridge.capture.snapshot.snapshots import Snapshots
 from syncbridge.capture.source import Source
 from syncbridge.capture.start import Facts, Start, decide, decide_rewind, file_number
-from syncbridge.capture.stream import BinlogStream
 from syncbridge.capture.tables import OWN_SCHEMA, Tables, load
 from syncbridge.config import Config
 from syncbridge.errors import PositionLost

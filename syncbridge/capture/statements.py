@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from syncbridge.capture.ddl import follow
-from syncbridge.capture.ddl_dialect import Dialect
-from syncbridge.capture.ddl_effects import (
+from syncbridge.capture.binlog.events import Statement
+from syncbridge.capture.ddl.dialect import Dialect
+from syncbridge.capture.ddl.effects import (
     Effect,
     RowsInStatement,
     SchemaChanged,
@@ -21,9 +21,9 @@ from syncbridge.capture.ddl_effects import (
     TableRenamed,
     TableTruncated,
 )
-from syncbridge.capture.events import Statement
+from syncbridge.capture.ddl.follow import follow
 from syncbridge.capture.schema import TableSchema
-from syncbridge.capture.snapshot import Snapshots
+from syncbridge.capture.snapshot.snapshots import Snapshots
 from syncbridge.capture.tables import Name, Tables
 from syncbridge.errors import PermanentError
 

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import Any
 
-from syncbridge.capture.binlog import BinlogReader
+from syncbridge.capture.binlog.events import Heartbeat, Item, Rows
+from syncbridge.capture.binlog.reader import BinlogReader
+from syncbridge.capture.binlog.stream import BinlogStream
 from syncbridge.capture.connection import (
     ConnectionSettings,
     Position,
@@ -16,10 +18,8 @@ from syncbridge.capture.connection import (
     identify,
     start_dump,
 )
-from syncbridge.capture.events import Heartbeat, Item, Rows
 from syncbridge.capture.schema import TableSchema, load_tables
-from syncbridge.capture.select import row_values, select_list
-from syncbridge.capture.stream import BinlogStream
+from syncbridge.capture.snapshot.select import row_values, select_list
 from tests.servers import SqlServer
 
 Tables = dict[tuple[str, str], TableSchema]

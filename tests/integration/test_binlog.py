@@ -8,7 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from syncbridge.capture.binlog import BinlogReader
+from syncbridge.capture.binlog.events import Begin, Gtid, Heartbeat, Item, Rotate, Rows, Statement, TransactionEnd
+from syncbridge.capture.binlog.reader import BinlogReader
+from syncbridge.capture.binlog.stream import BinlogStream
 from syncbridge.capture.connection import (
     ConnectionSettings,
     Position,
@@ -18,10 +20,8 @@ from syncbridge.capture.connection import (
     identify,
     start_dump,
 )
-from syncbridge.capture.events import Begin, Gtid, Heartbeat, Item, Rotate, Rows, Statement, TransactionEnd
 from syncbridge.capture.gtid import GtidSet, MariaGtidPosition
 from syncbridge.capture.schema import SchemaMismatch, TableSchema
-from syncbridge.capture.stream import BinlogStream
 from syncbridge.errors import ConfigError, PermanentError, PositionLost, SyncbridgeError, TransientError
 from tests.integration.binlog_tools import (
     REPLICA_ID,

@@ -17,7 +17,7 @@ import pytest
 from syncbridge.capture.capture import Capture
 from syncbridge.capture.connection import ConnectionSettings, connect
 from syncbridge.capture.schema import load_tables
-from syncbridge.capture.select import row_values, select_list
+from syncbridge.capture.snapshot.select import row_values, select_list
 from syncbridge.config import parse_config
 from syncbridge.errors import PermanentError, TransientError
 from syncbridge.event import Event, decode_job

@@ -16,8 +16,7 @@ from typing import Any
 import pymysql
 import pytest
 
-from syncbridge.capture.ddl import Dialect, Effect, follow, load_dialect
-from syncbridge.capture.ddl_effects import (
+from syncbridge.capture.ddl.effects import (
     RowsInStatement,
     SchemaChanged,
     SchemaUnsure,
@@ -26,6 +25,7 @@ from syncbridge.capture.ddl_effects import (
     TableRenamed,
     TableTruncated,
 )
+from syncbridge.capture.ddl.follow import Dialect, Effect, follow, load_dialect
 from syncbridge.capture.schema import TableSchema, load_tables
 from tests.servers import SqlServer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from syncbridge.capture.charsets import text_decoder
+from syncbridge.capture.binlog.charsets import text_decoder
 from tests.servers import SqlServer
 
 #: Nothing to convert, or (ascii) codes that no column accepts.

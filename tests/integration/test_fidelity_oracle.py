@@ -13,7 +13,7 @@ import pytest
 from pymysqlreplication import BinLogStreamReader
 from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, WriteRowsEvent
 
-from syncbridge.capture.events import Rows
+from syncbridge.capture.binlog.events import Rows
 from tests.integration.binlog_tools import position_of, read_items, tables_of
 from tests.servers import SqlServer
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncbridge.capture.ddl import follow
-from syncbridge.capture.ddl_effects import SchemaChanged, TableCreated
-from syncbridge.capture.ddl_text import tokens_of
+from syncbridge.capture.ddl.effects import SchemaChanged, TableCreated
+from syncbridge.capture.ddl.follow import follow
+from syncbridge.capture.ddl.text import tokens_of
 from tests.unit.test_ddl import CASES, MARIADB, MYSQL, ORDERS, effects
 
 QUOTES = {"name": "`", "string": "'"}

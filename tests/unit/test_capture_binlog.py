@@ -12,12 +12,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from syncbridge.capture.binlog import BinlogReader
-from syncbridge.capture.events import FormatDescription, Gtid, Heartbeat, Ignored, Item, Rows, Statement, TransactionEnd
-from syncbridge.capture.gtid_event import tagged_gtid
-from syncbridge.capture.query_event import parse_query, unpack_mariadb
+from syncbridge.capture.binlog.events import (
+    FormatDescription,
+    Gtid,
+    Heartbeat,
+    Ignored,
+    Item,
+    Rows,
+    Statement,
+    TransactionEnd,
+)
+from syncbridge.capture.binlog.gtid_event import tagged_gtid
+from syncbridge.capture.binlog.query_event import parse_query, unpack_mariadb
+from syncbridge.capture.binlog.reader import BinlogReader
+from syncbridge.capture.binlog.stream import BinlogStream
 from syncbridge.capture.schema import Column, SchemaMismatch, TableSchema
-from syncbridge.capture.stream import BinlogStream
 from syncbridge.errors import PermanentError, PositionLost, ProtocolError, SyncbridgeError, TransientError
 from tests.unit.recorded_binlog import MARIADB, MYSQL
 

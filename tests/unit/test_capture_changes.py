@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from syncbridge.capture.changes import Shape, Transaction, row_events, sweep_event
 from syncbridge.capture.retention import unread_bytes
-from syncbridge.capture.snapshot import reread_events
+from syncbridge.capture.snapshot.snapshots import reread_events
 from syncbridge.event import decode_job, encode_job
 from syncbridge.version import Version
 

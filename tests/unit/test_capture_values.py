@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncbridge.capture.charsets import text_decoder
-from syncbridge.capture.geometry import wkt
+from syncbridge.capture.binlog.charsets import text_decoder
+from syncbridge.capture.binlog.geometry import wkt
+from syncbridge.capture.binlog.identifiers import inet6_text
+from syncbridge.capture.binlog.jsonb import json_text
+from syncbridge.capture.binlog.numbers import decimal_reader, decimal_size, double_text, float_text
 from syncbridge.capture.gtid import GtidSet, MariaGtidPosition
-from syncbridge.capture.identifiers import inet6_text
-from syncbridge.capture.jsonb import json_text
-from syncbridge.capture.numbers import decimal_reader, decimal_size, double_text, float_text
 from syncbridge.capture.schema import Column, TableSchema
-from syncbridge.capture.select import row_values, select_list
+from syncbridge.capture.snapshot.select import row_values, select_list
 from syncbridge.errors import ConfigError
 
 

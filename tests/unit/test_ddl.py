@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from syncbridge.capture.ddl import Dialect, Effect, follow
-from syncbridge.capture.ddl_effects import (
+from syncbridge.capture.ddl.effects import (
     RowsInStatement,
     SchemaChanged,
     SchemaUnsure,
@@ -16,6 +15,7 @@ from syncbridge.capture.ddl_effects import (
     TableRenamed,
     TableTruncated,
 )
+from syncbridge.capture.ddl.follow import Dialect, Effect, follow
 from syncbridge.capture.schema import Column, TableSchema
 
 SETS = {"utf8mb4": 4, "utf8mb3": 3, "latin1": 1, "ucs2": 2, "binary": 1}

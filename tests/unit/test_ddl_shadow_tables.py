@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from syncbridge.capture.events import Statement
-from syncbridge.capture.snapshot import Snapshots
+from syncbridge.capture.binlog.events import Statement
+from syncbridge.capture.snapshot.snapshots import Snapshots
 from syncbridge.capture.statements import Statements
 from syncbridge.capture.tables import Tables
 from syncbridge.config import parse_config

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from syncbridge.capture.connection import source_errors
-from syncbridge.capture.keyset import after, among, doubled, orderable
 from syncbridge.capture.schema import TableSchema, load_tables
-from syncbridge.capture.select import row_values, select_list
+from syncbridge.capture.snapshot.keyset import after, among, doubled, orderable
+from syncbridge.capture.snapshot.select import row_values, select_list
 from syncbridge.capture.source import Source, first_that_answers
 from syncbridge.capture.sql import quote
 from syncbridge.config import Config

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from syncbridge.capture.ddl_dialect import Dialect
+from syncbridge.capture.ddl.dialect import Dialect
 
 #: Bits of sql_mode, as QUERY_EVENT's status variable Q_SQL_MODE carries them, that change how DDL reads.
 REAL_AS_FLOAT, ANSI_QUOTES, ORACLE, MAXDB, NO_BACKSLASH_ESCAPES = 0x1, 0x4, 0x200, 0x1000, 0x100000

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from syncbridge.capture.ddl_columns import FIRST, Definition
-from syncbridge.capture.ddl_dialect import Dialect
-from syncbridge.capture.ddl_keys import is_long, named_key, refuse_hash_columns
-from syncbridge.capture.ddl_options import Options
-from syncbridge.capture.ddl_text import Unsure
-from syncbridge.capture.ddl_types import converted
+from syncbridge.capture.ddl.columns import FIRST, Definition
+from syncbridge.capture.ddl.dialect import Dialect
+from syncbridge.capture.ddl.keys import is_long, named_key, refuse_hash_columns
+from syncbridge.capture.ddl.options import Options
+from syncbridge.capture.ddl.text import Unsure
+from syncbridge.capture.ddl.types import converted
 from syncbridge.capture.schema import Column, TableSchema
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from syncbridge.capture.numbers import double_text
+from syncbridge.capture.binlog.numbers import double_text
 
 _NAMES = (
     "", "POINT", "LINESTRING", "POLYGON", "MULTIPOINT", "MULTILINESTRING", "MULTIPOLYGON", "GEOMETRYCOLLECTION",

@@ -13,8 +13,8 @@ from zlib import error as zlib_error
 
 import zstandard
 
-from syncbridge.capture.decoder import Decoder
-from syncbridge.capture.events import (
+from syncbridge.capture.binlog.decoder import Decoder
+from syncbridge.capture.binlog.events import (
     Begin,
     FormatDescription,
     Gtid,
@@ -26,10 +26,10 @@ from syncbridge.capture.events import (
     Statement,
     TransactionEnd,
 )
-from syncbridge.capture.gtid_event import mysql_gtid, tagged_gtid
-from syncbridge.capture.query_event import QueryEvent, parse_query, unpack_mariadb
+from syncbridge.capture.binlog.gtid_event import mysql_gtid, tagged_gtid
+from syncbridge.capture.binlog.query_event import QueryEvent, parse_query, unpack_mariadb
+from syncbridge.capture.binlog.table_map import check_schema, parse_table_map, table_name
 from syncbridge.capture.schema import TableSchema
-from syncbridge.capture.table_map import check_schema, parse_table_map, table_name
 from syncbridge.errors import PermanentError, SyncbridgeError, TransientError
 
 # Event types, by the servers' own names.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from syncbridge.capture.charset_tables import EXCEPTIONS, UPPER_HALVES
+from syncbridge.capture.binlog.charset_tables import EXCEPTIONS, UPPER_HALVES
 
 #: Character sets whose bytes are UTF-8 already.
 UTF8 = frozenset(("utf8", "utf8mb3", "utf8mb4", "ascii"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pymysql.charset import charset_by_id
 
-from syncbridge.capture.charsets import text_decoder, utf8_text
+from syncbridge.capture.binlog.charsets import text_decoder, utf8_text
 
 
 @dataclass(slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from syncbridge.capture.ddl_dialect import Dialect
-from syncbridge.capture.ddl_text import Reader, Token, Unsure, split
+from syncbridge.capture.ddl.dialect import Dialect
+from syncbridge.capture.ddl.text import Reader, Token, Unsure, split
 from syncbridge.capture.schema import GEOMETRY_TYPES, Column
 
 _INDEX_WORDS = "INDEX|KEY|FULLTEXT|SPATIAL|FOREIGN"

@@ -1,15 +1,15 @@
-"""ALTER TABLE: reads the clauses of one statement into an `Alteration`, which ddl_apply.py then applies as a whole."""
+"""ALTER TABLE: reads the clauses of one statement into an `Alteration`, which apply.py then applies as a whole."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from syncbridge.capture.ddl_apply import Alteration
-from syncbridge.capture.ddl_columns import Definition, read_definition
-from syncbridge.capture.ddl_dialect import Dialect
-from syncbridge.capture.ddl_keys import read_key
-from syncbridge.capture.ddl_text import Reader, Token, Unsure, split
-from syncbridge.capture.ddl_types import resolve_collation
+from syncbridge.capture.ddl.apply import Alteration
+from syncbridge.capture.ddl.columns import Definition, read_definition
+from syncbridge.capture.ddl.dialect import Dialect
+from syncbridge.capture.ddl.keys import read_key
+from syncbridge.capture.ddl.text import Reader, Token, Unsure, split
+from syncbridge.capture.ddl.types import resolve_collation
 from syncbridge.capture.schema import TableSchema
 
 #: Partition operations that remove or replace rows without row events; the others keep every row.

@@ -17,7 +17,7 @@ import orjson
 
 from syncbridge import metrics
 from syncbridge.capture.changes import Shape, Transaction, event
-from syncbridge.capture.chunks import Chunk, ChunkOrder, ChunkReader
+from syncbridge.capture.snapshot.chunks import Chunk, ChunkOrder, ChunkReader
 from syncbridge.capture.tables import Name, Tables
 from syncbridge.event import DELETE, READ, UPDATE, Event
 from syncbridge.state import Request, SnapshotRow, State

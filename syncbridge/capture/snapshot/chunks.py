@@ -19,9 +19,9 @@ from typing import Any
 from pymysql.cursors import SSCursor
 
 from syncbridge.capture.connection import source_errors
-from syncbridge.capture.keyset import after, among, doubled, orderable
 from syncbridge.capture.schema import TableSchema, load_tables
-from syncbridge.capture.select import row_values, select_list
+from syncbridge.capture.snapshot.keyset import after, among, doubled, orderable
+from syncbridge.capture.snapshot.select import row_values, select_list
 from syncbridge.capture.sql import quote, statements
 from syncbridge.errors import TransientError
 from syncbridge.event import Row

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from syncbridge.capture.ddl_dialect import Dialect
-from syncbridge.capture.ddl_keys import checks_json
-from syncbridge.capture.ddl_text import MAXDB, NAME, NUMBER, ORACLE, REAL_AS_FLOAT, STRING, WORD, Reader, Unsure, split
-from syncbridge.capture.ddl_types import Draft, resolve_collation, type_text
+from syncbridge.capture.ddl.dialect import Dialect
+from syncbridge.capture.ddl.keys import checks_json
+from syncbridge.capture.ddl.text import MAXDB, NAME, NUMBER, ORACLE, REAL_AS_FLOAT, STRING, WORD, Reader, Unsure, split
+from syncbridge.capture.ddl.types import Draft, resolve_collation, type_text
 from syncbridge.capture.schema import TEXT_TYPES, Column
 
 #: What a column's place clause says: None (no clause), FIRST, or the name of the column that it follows.

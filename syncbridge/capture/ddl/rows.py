@@ -6,8 +6,8 @@ import sqlglot
 from sqlglot import expressions as exp
 from sqlglot.errors import SqlglotError
 
-from syncbridge.capture.ddl_dialect import Dialect
-from syncbridge.capture.ddl_text import NAME, WORD, Reader
+from syncbridge.capture.ddl.dialect import Dialect
+from syncbridge.capture.ddl.text import NAME, WORD, Reader
 
 
 def written_tables(sql: str, reader: Reader, default_db: str, dialect: Dialect) -> list[tuple[str, str]]:

@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from syncbridge.capture.ddl_alter import AlterReader
-from syncbridge.capture.ddl_apply import Altered, apply
-from syncbridge.capture.ddl_create import read_table
-from syncbridge.capture.ddl_dialect import Dialect, load_dialect
-from syncbridge.capture.ddl_effects import (
+from syncbridge.capture.ddl.alter import AlterReader
+from syncbridge.capture.ddl.apply import Altered, apply
+from syncbridge.capture.ddl.create import read_table
+from syncbridge.capture.ddl.dialect import Dialect, load_dialect
+from syncbridge.capture.ddl.effects import (
     Effect,
     RowsInStatement,
     SchemaChanged,
@@ -24,8 +24,8 @@ from syncbridge.capture.ddl_effects import (
     TableRenamed,
     TableTruncated,
 )
-from syncbridge.capture.ddl_rows import written_tables
-from syncbridge.capture.ddl_text import NAME, WORD, Reader, Token, Unsure, split, tokens_of
+from syncbridge.capture.ddl.rows import written_tables
+from syncbridge.capture.ddl.text import NAME, WORD, Reader, Token, Unsure, split, tokens_of
 from syncbridge.capture.schema import TableSchema
 
 Known = Callable[[str, str], TableSchema | None]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from syncbridge.capture.ddl_columns import Definition, read_definition
-from syncbridge.capture.ddl_dialect import Dialect
-from syncbridge.capture.ddl_keys import Key, named_key, read_key, refuse_hash_columns
-from syncbridge.capture.ddl_options import Options
-from syncbridge.capture.ddl_text import Reader, Token, Unsure, split
+from syncbridge.capture.ddl.columns import Definition, read_definition
+from syncbridge.capture.ddl.dialect import Dialect
+from syncbridge.capture.ddl.keys import Key, named_key, read_key, refuse_hash_columns
+from syncbridge.capture.ddl.options import Options
+from syncbridge.capture.ddl.text import Reader, Token, Unsure, split
 from syncbridge.capture.schema import TableSchema
 
 

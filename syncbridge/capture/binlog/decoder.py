@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from struct import Struct
 from typing import Any
 
-from syncbridge.capture import table_map as types
-from syncbridge.capture import temporal
-from syncbridge.capture.charsets import LATIN1, UTF8, text_decoder
-from syncbridge.capture.geometry import wkt
-from syncbridge.capture.identifiers import inet4_text, inet6_text, uuid_text
-from syncbridge.capture.jsonb import json_text
-from syncbridge.capture.numbers import decimal_size, decimal_source, double_text, float_text
+from syncbridge.capture.binlog import table_map as types
+from syncbridge.capture.binlog import temporal
+from syncbridge.capture.binlog.charsets import LATIN1, UTF8, text_decoder
+from syncbridge.capture.binlog.geometry import wkt
+from syncbridge.capture.binlog.identifiers import inet4_text, inet6_text, uuid_text
+from syncbridge.capture.binlog.jsonb import json_text
+from syncbridge.capture.binlog.numbers import decimal_size, decimal_source, double_text, float_text
+from syncbridge.capture.binlog.table_map import MappedColumn, TableMap
 from syncbridge.capture.schema import TEXT_TYPES, Column, TableSchema
-from syncbridge.capture.table_map import MappedColumn, TableMap
 from syncbridge.errors import PermanentError
 
 #: decode(event, the event as latin-1 text, offset of the first row, end) -> rows (or pairs, for updates)

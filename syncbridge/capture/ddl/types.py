@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from syncbridge.capture.ddl_dialect import Dialect
-from syncbridge.capture.ddl_text import Token, Unsure
+from syncbridge.capture.ddl.dialect import Dialect
+from syncbridge.capture.ddl.text import Token, Unsure
 from syncbridge.capture.schema import GEOMETRY_TYPES, PLUGIN_TYPES, Column
 
 #: TEXT types by the bytes that they hold.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from syncbridge.capture.ddl_dialect import Dialect
-from syncbridge.capture.ddl_text import MARK, NAME, STRING, WORD, Reader, Unsure
-from syncbridge.capture.ddl_types import resolve_collation
+from syncbridge.capture.ddl.dialect import Dialect
+from syncbridge.capture.ddl.text import MARK, NAME, STRING, WORD, Reader, Unsure
+from syncbridge.capture.ddl.types import resolve_collation
 
 _OPTIONS = frozenset(
     (

@@ -10,7 +10,7 @@ from binascii import b2a_base64
 from collections.abc import Callable
 from struct import unpack
 
-from syncbridge.capture.numbers import decimal_reader, double_text
+from syncbridge.capture.binlog.numbers import decimal_reader, double_text
 
 _SMALL_OBJECT, _LARGE_OBJECT, _SMALL_ARRAY, _LARGE_ARRAY, _LITERAL = range(5)
 _INT16, _UINT16, _INT32, _UINT32, _INT64, _UINT64, _DOUBLE, _STRING = range(5, 13)

@@ -1,0 +1,1 @@
+"""Reading tables as data: chunks behind watermarks, and single rows again (DESIGN P3)."""
