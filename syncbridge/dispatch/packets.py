@@ -73,6 +73,8 @@ LAST_TYPE: Final = 42
 HEADER_SIZE: Final = 12
 #: Default for the largest body taken from a peer, bytes.
 MAX_PACKET: Final = 64 << 20
+#: What the server's answer may be larger than the request that caused it: a handle and names more.
+ANSWER_EXTRA: Final = 4096
 #: Longest text command, bytes. Real ones are a function name and a few words.
 MAX_LINE: Final = 8192
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from syncbridge.dispatch import packets as p
 from syncbridge.dispatch.packets import PacketReader
-from syncbridge.errors import ProtocolError, TransientError
+from syncbridge.errors import PermanentError, ProtocolError, TransientError
 from syncbridge.seams import LANE_PREFIX, lane_function
 
 Address = tuple[str, int]
@@ -82,7 +82,7 @@ class GearmanLanes:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             self._address, self._socket = address, connection
-            self._reader = PacketReader(magic=p.RES, max_packet=self._max_packet)
+            self._reader = PacketReader(magic=p.RES, max_packet=self._max_packet + p.ANSWER_EXTRA)
             self._poll.register(connection, select.POLLIN)
             return identity.removeprefix(b"OK ").decode() if identity.startswith(b"OK ") else ""
         listed = ", ".join(f"{host}:{port}" for host, port in self._addresses)
@@ -123,8 +123,14 @@ class GearmanLanes:
     # -- submitting ----------------------------------------------------------------------------------------------
 
     def submit(self, lane: int, workload: bytes) -> int:
-        self._submitted += 1
+        """See LaneQueue. Raises PermanentError for a job that the server would never take."""
         packet = p.request(p.SUBMIT_JOB_BG, self._function(lane), b"", workload)
+        if len(packet) - p.HEADER_SIZE > self._max_packet:
+            raise PermanentError(
+                f"job of {len(workload)} bytes is larger than the job server takes ({self._max_packet} bytes a packet)",
+                hint="raise queue.max_packet",
+            )
+        self._submitted += 1
         self._unsent.append(Submission(self._submitted, lane, 0, len(workload), packet))
         self._backlog += 1
         self._bytes += len(workload)

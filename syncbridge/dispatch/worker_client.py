@@ -24,7 +24,7 @@ _TIMEOUT = 10.0
 class LaneWorker:
     """LaneJobs over the Gearman protocol: all lanes of a pipeline, the isolated ones too.
 
-    `prefetch`: jobs in hand at most, answered ones not counted. Addresses are tried in order at every connect().
+    `prefetch`: jobs in hand at most, answered ones not counted. `max_packet`: the server's limit, bytes. Addresses are tried in order at every connect().
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class LaneWorker:
         *,
         prefetch: int = 16,
         client_id: str = "",
+        max_packet: int = p.MAX_PACKET,
     ) -> None:
         self._functions: dict[bytes, tuple[int, bool]] = {}
         for lane in range(lanes):
@@ -44,6 +45,7 @@ class LaneWorker:
         self._addresses = list(addresses)
         self._prefetch = prefetch
         self._client_id = client_id
+        self._max_packet = max_packet
         self._link: _Link | None = None
 
     async def connect(self) -> None:
@@ -53,7 +55,7 @@ class LaneWorker:
             try:
                 async with asyncio.timeout(_TIMEOUT):
                     _, link = await asyncio.get_running_loop().create_connection(
-                        lambda: _Link(self._functions, self._prefetch), host, port
+                        lambda: _Link(self._functions, self._prefetch, self._max_packet), host, port
                     )
             except OSError as error:  # TimeoutError is one
                 failure = error
@@ -104,11 +106,11 @@ class _Link(asyncio.Protocol):
     per job, a busy one keeps the pipe full. NO_JOB stops grabbing; when no grab is out any more, PRE_SLEEP.
     """
 
-    def __init__(self, functions: dict[bytes, tuple[int, bool]], prefetch: int) -> None:
+    def __init__(self, functions: dict[bytes, tuple[int, bool]], prefetch: int, max_packet: int) -> None:
         self.error: Exception | None = None
         self._functions = functions
         self._prefetch = prefetch
-        self._reader = PacketReader(magic=p.RES)
+        self._reader = PacketReader(magic=p.RES, max_packet=max_packet + p.ANSWER_EXTRA)
         self._arrived: list[LaneJob] = []
         self._in_hand: dict[bytes, LaneJob] = {}
         self._grabs = 0

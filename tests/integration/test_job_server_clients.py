@@ -12,7 +12,7 @@ import pytest
 from syncbridge.dispatch import packets as p
 from syncbridge.dispatch.submitter import GearmanLanes
 from syncbridge.dispatch.worker_client import LaneWorker
-from syncbridge.errors import TransientError
+from syncbridge.errors import PermanentError, TransientError
 from syncbridge.seams import LaneJob, LaneJobs, LaneQueue
 from tests.servers.job_server import JobServerProcess, Peer
 from tests.servers.process import free_port
@@ -256,6 +256,23 @@ async def test_the_worker_notices_a_dead_server(
     assert [found.workload for found in await drain(worker, 1)] == [b"x"]
     await worker.close()
     await worker.close()
+
+
+async def test_the_largest_job_passes_and_a_larger_one_is_refused_at_once() -> None:
+    limit = 100_000
+    with JobServerProcess(max_packet=limit) as server:
+        queue = GearmanLanes("shop", [("127.0.0.1", server.port)], max_packet=limit)
+        worker = LaneWorker("shop", LANES, [("127.0.0.1", server.port)], max_packet=limit)
+        queue.connect()
+        largest = bytes(limit - len(b"syncbridge.shop.0\0\0"))
+        with pytest.raises(PermanentError, match="larger than the job server takes"):
+            queue.submit(0, largest + b"x")
+        assert queue.submit(0, largest) == 1
+        poll_until(queue, lambda: queue.accepted == 1)
+        await worker.connect()
+        assert (await drain(worker, 1))[0].workload == largest
+        await worker.close()
+        queue.close()
 
 
 def test_the_next_address_is_tried(server: JobServerProcess) -> None:
