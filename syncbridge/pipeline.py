@@ -22,7 +22,7 @@ from syncbridge.capture.capture import Capture
 from syncbridge.config import Config
 from syncbridge.dispatch.function import Tally
 from syncbridge.dispatch.limits import Limits
-from syncbridge.dispatch.server import JobServer
+from syncbridge.dispatch.server import JobServer, relax_garbage_collection
 from syncbridge.dispatch.store.sqlite import SqliteStore
 from syncbridge.dispatch.submitter import GearmanLanes
 from syncbridge.dispatch.worker_client import LaneWorker
@@ -56,6 +56,7 @@ def run_capture(config: Config) -> None:
 
 def run_server(config: Config) -> None:
     """The job server until stopped."""
+    relax_garbage_collection()
     _run_async(config, _serve(config))
 
 
@@ -124,7 +125,11 @@ class SinkMetrics:
 async def _work(config: Config) -> None:
     state = State.open(config.state, config.name)
     jobs = LaneWorker(
-        config.name, config.queue.lanes, [config.queue.address], client_id=f"{config.name}-{os.getpid()}"
+        config.name,
+        config.queue.lanes,
+        [config.queue.address],
+        client_id=f"{config.name}-{os.getpid()}",
+        max_packet=config.queue.max_packet,
     )
     worker = Worker(config, jobs, await connect_redis(config.sink), state, SinkMetrics())
     stop = _stop_event()

@@ -24,7 +24,8 @@ _TIMEOUT = 10.0
 class LaneWorker:
     """LaneJobs over the Gearman protocol: all lanes of a pipeline, the isolated ones too.
 
-    `prefetch`: jobs in hand at most, answered ones not counted. `max_packet`: the server's limit, bytes. Addresses are tried in order at every connect().
+    `prefetch`: jobs in hand at most, answered ones not counted. `max_packet`: the server's limit,
+    bytes. Addresses are tried in order at every connect().
     """
 
     def __init__(
