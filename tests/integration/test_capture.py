@@ -19,7 +19,7 @@ from syncbridge.capture.connection import ConnectionSettings, connect
 from syncbridge.capture.schema import load_tables
 from syncbridge.capture.snapshot.select import row_values, select_list
 from syncbridge.config import parse_config
-from syncbridge.errors import PermanentError, TransientError
+from syncbridge.errors import ConfigError, PermanentError, TransientError
 from syncbridge.event import Event, decode_job
 from syncbridge.state import State
 from tests.servers import SqlServer, eventually
@@ -343,3 +343,14 @@ def test_a_binlog_reset_reads_every_table_again_under_a_new_epoch(
     assert checkpoint is not None
     assert checkpoint.epoch == 2
     one.state.close()
+
+
+def test_a_table_that_cannot_be_read_consistently_is_refused(
+    pipeline: Callable[..., Pipeline], source: SqlServer
+) -> None:
+    source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT) ENGINE=MyISAM", "INSERT INTO t VALUES (1, 1)")
+    one = pipeline()
+    with one.running():
+        eventually(lambda: one.error is not None, timeout=10)
+    assert isinstance(one.error, ConfigError)
+    assert "ENGINE=InnoDB" in one.error.hint

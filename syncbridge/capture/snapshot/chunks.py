@@ -18,12 +18,12 @@ from typing import Any
 
 from pymysql.cursors import SSCursor
 
-from syncbridge.capture.connection import source_errors
+from syncbridge.capture.connection import fetch_one, source_errors
 from syncbridge.capture.schema import TableSchema, load_tables
 from syncbridge.capture.snapshot.keyset import after, among, doubled, orderable
 from syncbridge.capture.snapshot.select import row_values, select_list
 from syncbridge.capture.sql import quote, statements
-from syncbridge.errors import TransientError
+from syncbridge.errors import ConfigError, TransientError
 from syncbridge.event import Row
 
 log = logging.getLogger(__name__)
@@ -144,8 +144,9 @@ class ChunkReader(threading.Thread):
             rows: list[Row] = []
             weight, last, estimate = 0, True, 0
             if schema is not None:
+                engine, estimate = self._describe(schema)
+                refuse_unsuitable(schema, engine, order_commits=self._orders_commits())
                 rows, weight, last = self._select(schema, order)
-                estimate = self._estimate(schema) if order.keys is None and order.after_key is None else 0
             if load_tables(self._catalog, [name]).get(name) != schema:
                 return None
         types = schema.types() if schema else {}
@@ -195,11 +196,30 @@ class ChunkReader(threading.Thread):
                     return rows, weight, False
         return rows, weight, len(rows) < MAX_ROWS
 
-    def _estimate(self, schema: TableSchema) -> int:
-        with self._catalog.cursor() as cursor:
-            cursor.execute(
-                "SELECT table_rows FROM information_schema.tables WHERE table_schema = %s AND table_name = %s",
-                (schema.db, schema.table),
-            )
-            row = cursor.fetchone()
-        return int(row[0] or 0) if row else 0
+    def _describe(self, schema: TableSchema) -> tuple[str, int]:
+        """(engine, the source's guess of its rows)."""
+        row = fetch_one(
+            self._catalog,
+            "SELECT engine, table_rows FROM information_schema.tables WHERE table_schema = %s AND table_name = %s",
+            (schema.db, schema.table),
+        )
+        return (str(row[0]), int(row[1] or 0)) if row else ("", 0)
+
+    def _orders_commits(self) -> bool:
+        """MySQL may be told not to commit in binlog order; MariaDB always does."""
+        row = fetch_one(self._catalog, "SHOW GLOBAL VARIABLES LIKE 'binlog_order_commits'")
+        return row is None or row[1] == "ON"
+
+
+def refuse_unsuitable(schema: TableSchema, engine: str, *, order_commits: bool) -> None:
+    """Watermarks need transactions that become visible in binlog order (DESIGN P3). Raises ConfigError. Pure."""
+    name = f"{schema.db}.{schema.table}"
+    if engine.lower() not in ("innodb", ""):
+        raise ConfigError(
+            f"{name} is a {engine} table, which cannot be read consistently", hint=f"ALTER TABLE {name} ENGINE=InnoDB"
+        )
+    if not order_commits:
+        raise ConfigError(
+            f"{name} cannot be read consistently: the source commits in another order than its binlog has",
+            hint="SET GLOBAL binlog_order_commits=ON",
+        )
