@@ -41,12 +41,12 @@ SUPERVISED = "SYNCBRIDGE_SUPERVISED"
 
 def run_capture(config: Config) -> None:
     """Capture until stopped."""
-    state = State.open(config.state, config.name)
-    mirror = RedisMirror(config)
-    capture = Capture(config, state, _lanes(config), mirror)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: capture.stop())
     with _process(config):
+        state = State.open(config.state, config.name)
+        mirror = RedisMirror(config)
+        capture = Capture(config, state, _lanes(config), mirror)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: capture.stop())
         try:
             capture.run()
         finally:
@@ -93,8 +93,8 @@ async def _serve(config: Config) -> None:
     limits = Limits(max_bytes=config.queue.max_bytes, max_packet=config.queue.max_packet)
     listen = config.queue.listen
     server = JobServer(listen.host, listen.port, SqliteStore(path), limits=limits, observer=QueueMetrics())
-    await server.start()
     stop = _stop_event()
+    await server.start()
     try:
         while not stop.is_set():
             for function, found in server.stats().items():
@@ -123,6 +123,7 @@ class SinkMetrics:
 
 
 async def _work(config: Config) -> None:
+    stop = _stop_event()
     state = State.open(config.state, config.name)
     jobs = LaneWorker(
         config.name,
@@ -132,7 +133,6 @@ async def _work(config: Config) -> None:
         max_packet=config.queue.max_packet,
     )
     worker = Worker(config, jobs, await connect_redis(config.sink), state, SinkMetrics())
-    stop = _stop_event()
 
     async def until_stopped() -> None:
         while not stop.is_set():
@@ -172,6 +172,8 @@ def _stop_event() -> asyncio.Event:
 @contextmanager
 def _process(config: Config) -> Iterator[None]:
     """What every stage's process needs around it: an end with its supervisor, or metrics of its own."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))  # until the stage itself listens: nothing is in hand yet
     supervisor = os.environ.get(SUPERVISED)
     http: HttpServer | None = None
     if supervisor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -27,11 +28,9 @@ class Retention:
         self._next = now + INTERVAL
         logs = binary_logs(control)
         metrics.LAG_BYTES.set(unread_bytes(logs, file, pos))
-        expire = expire_seconds(control, server)
-        if expire:
-            newest = not logs or file_number(file) >= file_number(logs[-1][0])
-            age = 0.0 if newest else max(0.0, time.time() - read_ts_us / 1e6)
-            metrics.RETENTION_HEADROOM.set(expire - age)
+        newest = not logs or file_number(file) >= file_number(logs[-1][0])
+        age = 0.0 if newest else max(0.0, time.time() - read_ts_us / 1e6)
+        metrics.RETENTION_HEADROOM.set(expire_seconds(control, server) - age)
 
 
 def unread_bytes(logs: list[tuple[str, int]], file: str, pos: int) -> int:
@@ -45,10 +44,10 @@ def unread_bytes(logs: list[tuple[str, int]], file: str, pos: int) -> int:
 
 
 def expire_seconds(control: Any, server: Server) -> float:
-    """How long the server keeps a binlog file after its last write; 0: for ever."""
+    """How long the server keeps a binlog file after its last write; infinity: until somebody purges it."""
     row = fetch_one(control, "SHOW GLOBAL VARIABLES LIKE 'binlog_expire_logs_seconds'")
     seconds = float(row[1]) if row else 0.0
     if not seconds and server.flavor == MARIADB:
         row = fetch_one(control, "SELECT @@global.expire_logs_days")
         seconds = float(row[0]) * 86400 if row else 0.0
-    return seconds
+    return seconds or math.inf

@@ -1,0 +1,150 @@
+"""The stages alone, the signals, the metrics and the state database by URL."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.pipeline import Pipeline, wait_same
+from tests.servers import MariaDB, Redis, eventually
+
+
+@pytest.fixture
+def orders(mariadb: MariaDB, redis_server: Redis, tmp_path: Path) -> Callable[..., Pipeline]:
+    mariadb.execute("CREATE TABLE orders (id INT PRIMARY KEY, v VARCHAR(20))")
+    mariadb.execute("INSERT INTO orders VALUES " + ",".join(f"({n}, 'v{n}')" for n in range(500)))
+
+    def make(**more: Any) -> Pipeline:
+        mapping = {"table": f"{mariadb.database}.orders", "key": "order:{id}"}
+        return Pipeline(tmp_path, mariadb, redis_server, [mapping], **more)
+
+    return make
+
+
+@contextmanager
+def stage(pipeline: Pipeline, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    with pipeline.log_path.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "syncbridge", name, "--config", str(pipeline.config_path)], stdout=log, stderr=log
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        code = process.wait(20)
+    assert code == 0, pipeline.log()
+
+
+def test_the_stages_run_alone_as_they_would_on_several_hosts(orders: Callable[..., Pipeline]) -> None:
+    pipeline = orders(http={"listen": "off"})
+    with stage(pipeline, "capture"), stage(pipeline, "worker"), stage(pipeline, "server"), stage(pipeline, "worker"):
+        pipeline.source.execute("UPDATE orders SET v = 'new' WHERE id < 10", "DELETE FROM orders WHERE id = 20")
+        assert wait_same(pipeline, "orders", "order:") == 499
+
+
+def test_a_stage_alone_serves_its_own_metrics(orders: Callable[..., Pipeline]) -> None:
+    pipeline = orders()
+    with stage(pipeline, "server"):
+        eventually(lambda: pipeline.metric("syncbridge_build_info", pipeline="shop") == 1, timeout=20)
+
+
+def test_a_crashed_stage_is_started_again_and_counted(orders: Callable[..., Pipeline]) -> None:
+    pipeline = orders()
+    with pipeline.running():
+        wait_same(pipeline, "orders", "order:")
+        (server,) = pipeline.stages("server")
+        server.kill()
+        eventually(lambda: pipeline.metric("syncbridge_stage_restarts_total", stage="server") == 1, timeout=20)
+        pipeline.source.execute("INSERT INTO orders VALUES (1000, 'after')")
+        assert wait_same(pipeline, "orders", "order:") == 501
+
+
+def test_a_second_signal_stops_at_once_and_nothing_is_left(orders: Callable[..., Pipeline]) -> None:
+    pipeline = orders()
+    pipeline.start()
+    pipeline.wait_ready()
+    assert pipeline.process is not None
+    children = psutil.Process(pipeline.process.pid).children()
+    assert len(children) == 4
+    for child in children:
+        child.suspend()  # nobody can stop cleanly
+    pipeline.process.send_signal(signal.SIGINT)
+    eventually(lambda: "stopping: " in pipeline.log(), timeout=5)
+    began = time.monotonic()
+    pipeline.process.send_signal(signal.SIGINT)
+    pipeline.process.wait(10)
+    assert time.monotonic() - began < 3
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
+
+
+def test_a_killed_supervisor_takes_its_stages_with_it(orders: Callable[..., Pipeline]) -> None:
+    pipeline = orders()
+    pipeline.start()
+    pipeline.wait_ready()
+    assert pipeline.process is not None
+    children = psutil.Process(pipeline.process.pid).children()
+    pipeline.process.kill()
+    pipeline.process.wait()
+    _, alive = psutil.wait_procs(children, timeout=15)
+    assert not alive
+
+
+def test_health_readiness_and_every_metric_that_is_promised(orders: Callable[..., Pipeline]) -> None:
+    pipeline = orders()
+    with pipeline.running():
+        wait_same(pipeline, "orders", "order:")
+        assert pipeline.get("/healthz") == (200, "ok\n")
+        assert pipeline.get("/readyz") == (200, "ready\n")
+        eventually(lambda: pipeline.metric("syncbridge_lag_bytes") is not None, timeout=15)
+        table = f"{pipeline.source.database}.orders"
+        assert pipeline.metric("syncbridge_events_captured_total", table=table, op="r") == 500
+        assert pipeline.metric("syncbridge_events_applied_total", table=table, op="r", outcome="applied") == 500
+        assert pipeline.metric("syncbridge_snapshot_rows_done", table=table) == 500
+        for name in (
+            "syncbridge_lag_seconds",
+            "syncbridge_lane_lag_seconds",
+            "syncbridge_binlog_retention_headroom_seconds",
+            "syncbridge_checkpoint_timestamp_seconds",
+            "syncbridge_queue_wait_seconds_count",
+            "syncbridge_apply_seconds_count",
+            "syncbridge_queue_commit_seconds_count",
+            "syncbridge_queue_jobs",
+            "syncbridge_queue_oldest_seconds",
+            "syncbridge_retries_pending",
+            "syncbridge_dead_letters",
+            "syncbridge_stage_up",
+            "syncbridge_build_info",
+        ):
+            assert pipeline.metric(name) is not None, name
+        for worker in pipeline.stages("worker"):
+            worker.suspend()
+        eventually(lambda: (pipeline.metric("syncbridge_lag_seconds") or 0) > 2, timeout=20)
+        for worker in pipeline.stages("worker"):
+            worker.resume()
+        eventually(lambda: (pipeline.metric("syncbridge_lag_seconds") or 9) < 1, timeout=20)
+
+
+def test_the_state_may_live_in_mysql(orders: Callable[..., Pipeline], mariadb: MariaDB) -> None:
+    mariadb.execute(f"CREATE DATABASE IF NOT EXISTS {mariadb.database}_state")
+    try:
+        state = mariadb.url(database=f"{mariadb.database}_state")
+        pipeline = orders(state=state)
+        with pipeline.running():
+            wait_same(pipeline, "orders", "order:")
+        rows = mariadb.execute(f"SELECT epoch, queue_id FROM {mariadb.database}_state.sb_checkpoint")
+        assert rows[0][0] == 1
+        pipeline.source.execute("UPDATE orders SET v = 'again' WHERE id < 100")
+        with pipeline.running():
+            assert wait_same(pipeline, "orders", "order:") == 500
+    finally:
+        mariadb.execute(f"DROP DATABASE {mariadb.database}_state")
