@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 
 from syncbridge.state.database import Database
 from syncbridge.state.tables import snapshot
@@ -68,3 +68,17 @@ class Snapshots:
                 )
             )
             connection.execute(insert(snapshot).values(**fields))
+
+    def touch(self, db: str, table: str, version: str) -> None:
+        """Rows of the table were written at `version` besides what the binlog holds: a rewind to before it reads all."""
+        with self._database.write() as connection:
+            connection.execute(
+                update(snapshot)
+                .where(
+                    snapshot.c.pipeline == self._database.pipeline,
+                    snapshot.c.db == db,
+                    snapshot.c.table_name == table,
+                    snapshot.c.last_version < version,
+                )
+                .values(last_version=version)
+            )
