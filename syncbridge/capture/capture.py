@@ -33,7 +33,7 @@ from syncbridge.capture.start import file_number
 from syncbridge.capture.statements import Statements
 from syncbridge.capture.tables import HEARTBEAT, OWN_SCHEMA, WATERMARK, Tables
 from syncbridge.config import Config
-from syncbridge.errors import TransientError
+from syncbridge.errors import PositionLost, TransientError
 from syncbridge.event import UPDATE, Event, encode_job
 from syncbridge.seams import LaneQueue, Mirror
 from syncbridge.state import State
@@ -87,9 +87,12 @@ class Capture:
         self._shapes: dict[int, tuple[TableSchema, Shape]] = {}
         self._session: Session
         self._transaction: Transaction
+        self._in_transaction = False
         self._boundary: tuple[str, int] | None = None  # end of the last whole transaction read
         self._durable: tuple[str, int, str] | None = None  # the same, durable in the queue, not yet saved
         self._furthest: Version | None = None
+        self._rewind: Version | None = None  # where the next session starts
+        self._seen = ""  # GTIDs read by the last session
         self._saved_at = 0.0
         self._next_housekeeping = 0.0
 
@@ -107,21 +110,20 @@ class Capture:
         """Capture until stopped; reconnects by itself. Raises ConfigError, PermanentError and PositionLost."""
         self._chunk_reader.start()
         pause = 0.5
-        rewind: Version | None = None
         try:
             while not self.stopping:
                 began = time.monotonic()
                 try:
-                    self._run_session(rewind)
-                    rewind = None
+                    self._run_session()
                 except _Rewind as request:
-                    rewind = request.version
+                    self._rewind = request.version
                 except _Stopped:
                     return
+                except PositionLost as error:
+                    self._position_lost(error)
                 except TransientError as error:
                     pause = 0.5 if time.monotonic() - began > 30 else min(2 * pause, 15.0)
                     log.warning("%s (%s)", error, error.hint or "trying again")
-                    self._source.failed()
                     self._stop.wait(pause * (0.5 + random.random()))  # noqa: S311 - jitter
         finally:
             self._chunk_reader.stop()
@@ -129,22 +131,35 @@ class Capture:
                 self._heartbeat.stop()
             self._queue.close()
 
+    def _position_lost(self, error: PositionLost) -> None:
+        """The server refuses our place in its binlog: the next session reads every table again, where it may."""
+        known = self._state.checkpoints.load()
+        if self._config.source.snapshot == "never" or known is None:
+            raise error
+        log.warning("%s", error)
+        self._state.checkpoints.save(self._session.foreign(known))
+
     def _start_heartbeat(self) -> None:
         """Once the first session has made sure of its table."""
         interval = self._config.source.heartbeat
-        if interval and self._heartbeat is None:
+        if self._heartbeat is not None:
+            self._heartbeat.reset()
+        elif interval:
             self._heartbeat = HeartbeatWriter(
                 self._config.name, interval, self._heartbeats, self._source.connect_writer
             )
             self._heartbeat.start()
 
-    def _run_session(self, rewind: Version | None) -> None:
+    def _run_session(self) -> None:
         queue_id = self._queue.connect()
         with source_errors(self._source.settings):
-            session = self._session = self._opener.open(queue_id, rewind, self._furthest)
+            session = self._session = self._opener.open(queue_id, self._rewind, self._furthest, self._seen)
+        self._seen = ""
+        self._rewind = None  # its checkpoint is saved
         try:
             self._start_heartbeat()
             self._boundary = self._durable = None
+            self._in_transaction = False
             self._transaction = self._new_transaction("", session.pos, _now_us())
             with source_errors(self._source.settings):
                 self._statements.dialect = load_dialect(session.control)
@@ -152,6 +167,7 @@ class Capture:
             self._loop()
         finally:
             self._lanes.clear()
+            self._seen = session.seen(self._transaction.gtid)
             session.close()
 
     # -- the loop ------------------------------------------------------------------------------------------------------
@@ -163,8 +179,6 @@ class Capture:
             packets = stream.read(0)
             for packet in packets:
                 self._feed(reader, packet)
-                if queue.backlog_bytes > MAX_BACKLOG:
-                    self._wait_for_queue()
                 if self.stopping:
                     break
             self._flush()
@@ -176,8 +190,12 @@ class Capture:
     def _feed(self, reader: BinlogReader, packet: bytes) -> None:
         while True:
             try:
-                for item in reader.feed(packet):
+                for item in reader.feed(packet):  # a compressed transaction is one packet with many items
                     self._handle(item, len(packet))
+                    if self._queue.backlog_bytes > MAX_BACKLOG:
+                        self._wait_for_queue()
+                    if self.stopping:
+                        return
                 return
             except SchemaMismatch as error:
                 # Read shape and rows anew; until then, the table's row events are passed over (tables.py).
@@ -191,6 +209,8 @@ class Capture:
         """Everything that is due besides reading."""
         self._hear_queue(0)
         self._snapshots.step()
+        if self._snapshots.sweep_due and not self._in_transaction:
+            self._snapshots.finish_sweeps()
         now = time.monotonic()
         if now - self._saved_at >= CHECKPOINT_INTERVAL:
             self._save_checkpoint()
@@ -248,8 +268,11 @@ class Capture:
 
     def _housekeeping(self) -> None:
         for request in self._state.requests.pending(SNAPSHOT):
-            for db, table in self._tables.names():
-                if request.db in ("", db) and request.table in ("", table):
+            names = {*self._tables.names(), *((row.db, row.table) for row in self._state.snapshots.all())}
+            if request.table:
+                names.add((request.db, request.table))
+            for db, table in sorted(names):
+                if request.db in ("", db) and request.table in ("", table) and self._tables.mapped(db, table):
                     self._snapshots.request(db, table, str(request.payload.get("reason", "asked for")))
             self._state.requests.done(request.id)
         if rewinds := self._state.requests.pending(REWIND):
@@ -258,6 +281,10 @@ class Capture:
         self._snapshots.poll_requests()
         session = self._session
         with source_errors(self._source.settings):
+            if self._source.stepped_down(session.control):
+                raise TransientError(
+                    f"source {self._source.settings.address} has become read-only", hint="looking for the primary"
+                )
             self._retention.observe(session.control, session.server, session.file, session.pos, self._transaction.ts_us)
 
     # -- items of the binlog -------------------------------------------------------------------------------------------
@@ -269,6 +296,7 @@ class Capture:
             case events.Gtid():
                 ts_us = item.commit_ts_us or item.ts * 1_000_000
                 self._transaction = self._new_transaction(item.gtid or "", item.pos, ts_us)
+                self._in_transaction = True
                 self._furthest = Version(self._session.epoch, self._transaction.file_number, item.pos, 0)
             case events.TransactionEnd():
                 self._end_transaction(item.file, item.pos)
@@ -347,6 +375,7 @@ class Capture:
             session.executed.add(self._transaction.gtid)
         session.file, session.pos = file, pos
         self._boundary = (file, pos)
+        self._in_transaction = False
         metrics.TRANSACTIONS.inc()
         if self._snapshots.sweep_due:
             self._snapshots.finish_sweeps()
@@ -355,6 +384,8 @@ class Capture:
         session = self._session
         if item.file != session.file:
             session.file, session.file_created = item.file, 0
+            if not self._in_transaction:
+                self._boundary = (item.file, item.pos)  # an idle source rotates, too, and purges what lies behind
         session.pos = item.pos
 
     def _check_file(self, written: int) -> None:
@@ -377,6 +408,11 @@ class Capture:
         return self._tables.get(db, table)
 
     # -- what snapshots and statements need ----------------------------------------------------------------------------
+
+    @property
+    def position(self) -> str:
+        """Version of the transaction being read."""
+        return self._transaction.version(self._transaction.rows)
 
     def emit(self, one: Event, size: int) -> None:
         """Put an event into its lane."""

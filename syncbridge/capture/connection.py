@@ -241,6 +241,13 @@ def _current_position(connection: Any, server: Server) -> Position:
     return Position(row[0], int(row[1]), (row[4] or "").replace("\n", "") if server.gtid else "")
 
 
+def is_read_only(connection: Any) -> bool:
+    """Whether the server refuses ordinary writes: a replica, or a primary that was stepped down."""
+    with source_errors():
+        row = fetch_one(connection, "SELECT @@global.read_only")
+    return row is not None and str(row[0]).upper() not in ("0", "OFF")
+
+
 def binary_logs(connection: Any) -> list[tuple[str, int]]:
     """(file, size in bytes) of every binlog file that the server still has, oldest first."""
     with source_errors(), connection.cursor() as cursor:

@@ -128,6 +128,16 @@ class MariaGtidPosition:
         """Whether this position is at or past `other` in every domain (by sequence number)."""
         return all(self._domains.get(domain, (0, -1))[1] >= last[1] for domain, last in other._domains.items())
 
+    def within(self, binlog_state: str) -> bool:
+        """Whether a binlog holds, or once held, all of this position. `binlog_state`: @@gtid_binlog_state, the last
+        `domain-server-sequence` of every server that wrote there; sequence numbers alone do not tell servers apart."""
+        last: dict[tuple[int, int], int] = {}
+        for part in binlog_state.replace("\n", "").split(","):
+            if part.strip():
+                domain, server, sequence = (int(number) for number in part.split("-"))
+                last[domain, server] = sequence
+        return all(last.get((domain, server), -1) >= seq for domain, (server, seq) in self._domains.items())
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, MariaGtidPosition) and self._domains == other._domains
 

@@ -93,12 +93,18 @@ class HeartbeatWriter(threading.Thread):
         self._tracker = tracker
         self._connect = connect
         self._stopping = threading.Event()
+        self._resetting = threading.Event()
 
     def run(self) -> None:
         metrics.HEARTBEAT_INTERVAL.set(self._interval)
         connection: Any = None
         complained = ""
         while not self._stopping.is_set():
+            if self._resetting.is_set():
+                self._resetting.clear()
+                if connection is not None:
+                    connection._force_close()
+                    connection = None
             try:
                 connection = connection or self._connect()
                 self._write(connection)
@@ -126,6 +132,10 @@ class HeartbeatWriter(threading.Thread):
         except SyncbridgeError:
             self._tracker.failed(token)
             raise
+
+    def reset(self) -> None:
+        """Open a new connection for the next row: the source may be another server now."""
+        self._resetting.set()
 
     def stop(self) -> None:
         """Ask it to end; it is a daemon, so nobody need wait."""

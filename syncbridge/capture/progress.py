@@ -19,7 +19,8 @@ class Progress:
     def accepted(self, sequence: int) -> None:
         """The queue says: everything up to `sequence` is durable."""
         while self._waiting and self._waiting[0][0] <= sequence:
-            self._waiting.popleft()[1]()
+            self._waiting[0][1]()  # one that raises is run again: what it writes must not be forgotten
+            self._waiting.popleft()
 
     def clear(self) -> None:
         """Forget what waits: the session ended, its transactions will be captured again."""

@@ -71,6 +71,12 @@ class Session:
         """The same checkpoint as if of another server without GTIDs: its positions must not be trusted again."""
         return replace(checkpoint, server=f"not {self.identity}", gtid_set="")
 
+    def seen(self, gtid: str) -> str:
+        """The GTIDs read so far, with that of the transaction being read; "" where unknown."""
+        if self.executed is not None and gtid:
+            self.executed.add(gtid)
+        return str(self.executed or "")
+
     def close(self) -> None:
         self.stream.close()
         self.control.close()
@@ -89,24 +95,31 @@ class Opener:
         self._tables = tables
         self._snapshots = snapshots
 
-    def open(self, queue_id: str, rewind: Version | None, furthest: Version | None) -> Session:
-        """Decide where to start and start the dump. Raises PositionLost where a re-snapshot is needed, not allowed."""
-        control = self._source.connect()
+    def open(self, queue_id: str, rewind: Version | None, furthest: Version | None, seen: str) -> Session:
+        """Decide where to start and start the dump. Raises PositionLost where a re-snapshot is needed, not allowed.
+
+        `furthest`, `seen`: how far this process has read before, as a version and in GTIDs.
+        """
+        control = self._source.elect()
         try:
-            return self._open(control, queue_id, rewind, furthest)
+            return self._open(control, queue_id, rewind, furthest, seen)
         except BaseException:
             control.close()
             raise
 
-    def _open(self, control: Any, queue_id: str, rewind: Version | None, furthest: Version | None) -> Session:
+    def _open(
+        self, control: Any, queue_id: str, rewind: Version | None, furthest: Version | None, seen: str
+    ) -> Session:
         server = identify(control)
         identity = server.identity or _describe(control)
         self._create_own_tables()
-        facts = self._facts(control, server, identity, queue_id, furthest)
+        facts = self._facts(control, server, identity, queue_id, furthest, seen)
         start = decide(facts)
         if rewind is not None and not start.snapshot:
             start = decide_rewind(facts, rewind)
         self._refuse_forbidden_snapshot(start)
+        if start.by_gtid:
+            self._leave_old_server(facts, start)
         self._mirror.raise_epoch(start.epoch)
         position = self._start_afresh(control, server, start) if start.snapshot else self._go_on(start, facts)
         dump = self._source.connect()
@@ -136,9 +149,23 @@ class Opener:
                  start.epoch)  # fmt: skip
         return session
 
-    def _facts(self, control: Any, server: Server, identity: str, queue_id: str, furthest: Version | None) -> Facts:
-        purged = None
-        if server.flavor != MARIADB and server.gtid:
+    def _leave_old_server(self, facts: Facts, start: Start) -> None:
+        """Before the first event under the new epoch: a crash from here on must look for our place by GTID again.
+
+        The history keeps what was known at the checkpoint; what was learnt behind it comes again.
+        """
+        checkpoint = facts.checkpoint
+        assert checkpoint is not None
+        self._state.schemas.forget_after(_version_of(checkpoint))
+        self._state.checkpoints.save(replace(checkpoint, epoch=start.epoch, server="none, by GTID"))
+
+    def _facts(
+        self, control: Any, server: Server, identity: str, queue_id: str, furthest: Version | None, seen: str
+    ) -> Facts:
+        purged = binlog_state = None
+        if server.flavor == MARIADB:
+            binlog_state = fetch_one(control, "SELECT @@global.gtid_binlog_state")
+        elif server.gtid:
             purged = fetch_one(control, "SELECT @@global.gtid_purged")
         return Facts(
             checkpoint=self._state.checkpoints.load(),
@@ -147,11 +174,13 @@ class Opener:
             end=current_position(control, server),
             logs=tuple(binary_logs(control)),
             purged=str(purged[0]) if purged else "",
+            binlog_state=str(binlog_state[0]) if binlog_state else "",
             queue_id=queue_id,
             mirror_epoch=self._mirror.epoch(),
             marks=tuple(parse(mark) for mark in self._mirror.marks().values()),
             lanes=self._config.queue.lanes,
             furthest=furthest,
+            seen=seen,
         )
 
     def _refuse_forbidden_snapshot(self, start: Start) -> None:
@@ -169,14 +198,14 @@ class Opener:
         assert checkpoint is not None
         position = start.position
         if start.by_gtid:  # the history speaks in the old server's positions
-            known = Version(checkpoint.epoch, file_number(checkpoint.file), checkpoint.pos, 0)
+            known = _version_of(checkpoint)
         else:
-            known = Version(start.epoch, file_number(position.file), position.pos, 0)
+            known = str(Version(start.epoch, file_number(position.file), position.pos, 0))
         if start.rewind:
             log.warning("capturing again from %s:%d: %s", position.file, position.pos, start.rewind)
-            self._state.schemas.forget_after(str(known))
-            self._snapshots.rewound(str(known))
-        self._tables.restore(str(known))
+            self._state.schemas.forget_after(known)
+            self._snapshots.rewound(known)
+        self._tables.restore(known)
         if start.epoch != checkpoint.epoch:
             self._snapshots.restart_unfinished()
         return position
@@ -206,6 +235,10 @@ class Opener:
             create_tables(writer)
         finally:
             writer.close()
+
+
+def _version_of(checkpoint: Checkpoint) -> str:
+    return str(Version(checkpoint.epoch, file_number(checkpoint.file), checkpoint.pos, 0))
 
 
 def _describe(control: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from syncbridge.capture.connection import ConnectionSettings, connect
+from syncbridge.capture.connection import ConnectionSettings, connect, is_read_only
 from syncbridge.config import SourceConfig, Url
 from syncbridge.errors import ConfigError, TransientError
 
@@ -28,12 +28,13 @@ def settings_of(source: SourceConfig, url: Url) -> ConnectionSettings:
 
 
 class Source:
-    """Opens connections to the first address that answers, and stays with it until `failed()`."""
+    """Opens connections to one of its addresses, the one that `elect` chose; the first one until then."""
 
     def __init__(self, config: SourceConfig) -> None:
         self._config = config
         self._candidates = [settings_of(config, url) for url in config.url]
         self._current = 0
+        self._reads_replica = False
         write_url = config.write_url
         self._writer = settings_of(config, write_url) if write_url else None
 
@@ -41,6 +42,46 @@ class Source:
     def settings(self) -> ConnectionSettings:
         """The candidate in use."""
         return self._candidates[self._current]
+
+    @property
+    def wants_primary(self) -> bool:
+        """Of several addresses the primary is meant; with a write_url, any of them will do."""
+        return len(self._candidates) > 1 and self._writer is None
+
+    def elect(self) -> Any:
+        """A connection to the first address that answers, beginning with the one in use: the one in use from now on.
+
+        Where the primary is meant, a read-only server is passed over: a replica that nobody promoted may lack what its
+        primary, soon back, has. Only where all of them answer and all are read-only, the one in use is as good as any.
+        Raises TransientError or ConfigError.
+        """
+        failure: TransientError | ConfigError | None = None
+        read_only: list[str] = []
+        for offset in range(len(self._candidates)):
+            candidate = (self._current + offset) % len(self._candidates)
+            settings = self._candidates[candidate]
+            try:
+                connection = connect(settings)
+                if not self.wants_primary or not is_read_only(connection):
+                    self._current, self._reads_replica = candidate, False
+                    return connection
+                connection.close()
+                read_only.append(settings.address)
+            except (TransientError, ConfigError) as error:
+                failure = failure or error
+        if failure is None:
+            self._reads_replica = True
+            return self.connect()
+        if read_only:
+            raise TransientError(
+                f"no primary: {failure}; {', '.join(read_only)} is read-only",
+                hint="promote a replica, or set source.write_url to the primary in order to read from replicas",
+            )
+        raise failure
+
+    def stepped_down(self, control: Any) -> bool:
+        """Whether the server in use, elected as the primary, has become read-only."""
+        return self.wants_primary and not self._reads_replica and is_read_only(control)
 
     def failed(self) -> None:
         """The candidate in use does not answer: the next connection tries the next one."""

@@ -29,6 +29,8 @@ class Facts:
     logs: tuple[tuple[str, int], ...]
     #: GTIDs that the source has purged (MySQL); "" where unknown.
     purged: str = ""
+    #: @@gtid_binlog_state (MariaDB).
+    binlog_state: str = ""
     queue_id: str
     #: What Redis remembers: its epoch (0: nothing) and the low-water mark of each lane.
     mirror_epoch: int = 0
@@ -36,6 +38,8 @@ class Facts:
     lanes: int = 1
     #: The furthest position this process has read, should it be reconnecting.
     furthest: Version | None = None
+    #: The GTIDs that it has read by then: more than the checkpoint holds. "" where unknown.
+    seen: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ def file_name(known: str, number: int) -> str:
 def decide(facts: Facts) -> Start:
     """Where to start, under which epoch, and whether everything must be read again."""
     checkpoint = facts.checkpoint
+    if checkpoint is None and facts.mirror_epoch:
+        return _afresh(facts, "the state was lost: Redis has been filled before")
     if checkpoint is None:
         return _afresh(facts, "initial", initial=True)
     if facts.mirror_epoch > checkpoint.epoch:
@@ -125,19 +131,27 @@ def _other_server(facts: Facts, checkpoint: Checkpoint) -> Start:
     reason = "the source is another server"
     if not checkpoint.gtid_set:
         return _afresh(facts, f"{reason} and there are no GTIDs to find our place in it")
+    seen = facts.seen or checkpoint.gtid_set
     if facts.mariadb:
-        has_all = MariaGtidPosition(facts.end.gtid_set).contains(MariaGtidPosition(checkpoint.gtid_set))
+        has_all = MariaGtidPosition(seen).within(facts.binlog_state)
         purged = False  # the server refuses the position itself: error 1236
     else:
-        ours = GtidSet(checkpoint.gtid_set)
-        has_all = GtidSet(facts.end.gtid_set).contains(ours)
-        purged = not ours.contains(GtidSet(facts.purged))
+        has_all = GtidSet(facts.end.gtid_set).contains(GtidSet(seen))
+        purged = not GtidSet(checkpoint.gtid_set).contains(GtidSet(facts.purged))
     if not has_all:
         return _afresh(facts, f"{reason} and lacks transactions that were already captured")
+    if not facts.seen and _ahead(facts, checkpoint):
+        return _afresh(facts, f"{reason} and Redis shows transactions from behind the checkpoint, of unknown GTIDs")
     if purged:
         return _afresh(facts, f"{reason} and has purged transactions that were not captured yet")
     position = Position(facts.end.file, 4, checkpoint.gtid_set)
     return Start(position, checkpoint.epoch + 1, by_gtid=True)
+
+
+def _ahead(facts: Facts, checkpoint: Checkpoint) -> bool:
+    """Whether Redis shows changes that were captured after the checkpoint was saved: capture had crashed."""
+    known = Version(checkpoint.epoch, file_number(checkpoint.file), checkpoint.pos, 0)
+    return any(mark.epoch == checkpoint.epoch and mark >= known for mark in facts.marks)
 
 
 def _queue_lost(facts: Facts, checkpoint: Checkpoint) -> Start:

@@ -70,7 +70,7 @@ class Snapshots:
             connection.execute(insert(snapshot).values(**fields))
 
     def touch(self, db: str, table: str, version: str) -> None:
-        """Rows of the table were written at `version` besides what the binlog holds: a rewind to before it reads all."""
+        """Rows were written at `version` besides what the binlog holds: a rewind to before it reads the table."""
         with self._database.write() as connection:
             connection.execute(
                 update(snapshot)

@@ -19,9 +19,10 @@ from syncbridge.capture.connection import ConnectionSettings, connect
 from syncbridge.capture.schema import load_tables
 from syncbridge.capture.snapshot.select import row_values, select_list
 from syncbridge.config import parse_config
-from syncbridge.errors import ConfigError, PermanentError, TransientError
+from syncbridge.errors import ConfigError, PermanentError, PositionLost, TransientError
 from syncbridge.event import Event, decode_job
 from syncbridge.state import State
+from syncbridge.version import parse
 from tests.servers import SqlServer, eventually
 
 
@@ -90,7 +91,7 @@ class MemoryMirror:
 class Pipeline:
     """A capture on a server, with its memory beside it."""
 
-    def __init__(self, server: SqlServer, folder: Path, table: str = "t", **source: Any) -> None:
+    def __init__(self, server: SqlServer, folder: Path, table: str = "t", key: str = "t:{id}", **source: Any) -> None:
         self.server = server
         self.table = table
         self.queue = MemoryQueue()
@@ -102,7 +103,7 @@ class Pipeline:
                 "source": {"url": server.url(), "heartbeat": "200ms", **source},
                 "sink": {"url": "redis://127.0.0.1:1"},
                 "state": f"sqlite:///{folder}/state.db",
-                "mappings": [{"table": f"{server.database}.{table}", "key": "t:{id}"}],
+                "mappings": [{"table": f"{server.database}.{table}", "key": key}],
             }
         ).decode()
         self.config = parse_config(text, {"HOME": str(folder)})
@@ -129,15 +130,16 @@ class Pipeline:
 
     def mirrored(self) -> dict[str, Any]:
         """The rows as the events tell them: newest version of each key wins; a sweep removes what is older."""
-        newest: dict[str, tuple[str, Any]] = {}
-        for event in self.queue.events:
+        newest: dict[tuple[str, str], tuple[str, Any]] = {}
+        for event in list(self.queue.events):
+            table = event["source"]["table"]
             if event["op"] == "t":
-                newest = {k: v for k, v in newest.items() if v[0] >= event["version"]}
+                newest = {k: v for k, v in newest.items() if k[0] != table or v[0] >= event["version"]}
                 continue
-            key = orjson.dumps(event["key"]).decode()
+            key = (table, orjson.dumps(event["key"]).decode())
             if key not in newest or newest[key][0] < event["version"]:
                 newest[key] = (event["version"], event["after"])
-        return {key: row for key, (_, row) in newest.items() if row is not None}
+        return {key: row for (_, key), (_, row) in newest.items() if row is not None}
 
     def selected(self) -> dict[str, Any]:
         settings = ConnectionSettings(port=self.server.port, user="root")
@@ -151,6 +153,18 @@ class Pipeline:
                 decode = row_values(schema)
                 rows = [decode(row) for row in cursor.fetchall()]
         return {orjson.dumps({c: row[c] for c in schema.primary_key}).decode(): row for row in rows}
+
+    def agrees_done(self) -> None:
+        """The same, and every snapshot has ended."""
+        self.agrees() if self.table != "*" else None
+
+        def ended() -> bool:
+            if self.error is not None:
+                raise self.error
+            rows = self.state.snapshots.all()
+            return bool(rows) and {row.status for row in rows} == {"done"}
+
+        eventually(ended, timeout=20, message="snapshots are done")
 
     def agrees(self) -> None:
         """Waits until the mirror shows what SELECT shows."""
@@ -354,3 +368,123 @@ def test_a_table_that_cannot_be_read_consistently_is_refused(
         eventually(lambda: one.error is not None, timeout=10)
     assert isinstance(one.error, ConfigError)
     assert "ENGINE=InnoDB" in one.error.hint
+
+
+def test_a_table_created_and_emptied_at_once_is_mirrored_all_the_same(
+    pipeline: Callable[..., Pipeline], source: SqlServer
+) -> None:
+    source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 1)")
+    one = pipeline()
+    with one.running():
+        one.agrees()
+        source.execute("DROP TABLE t")
+        source.execute(
+            "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(9))", "TRUNCATE TABLE t", "INSERT INTO t VALUES (2, 'b')"
+        )
+        one.agrees()
+        source.execute("INSERT INTO t VALUES (3, 'c')")
+        one.agrees()
+
+
+def test_a_quiet_table_that_was_mapped_later_can_be_read_again(
+    pipeline: Callable[..., Pipeline], source: SqlServer
+) -> None:
+    source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)", "CREATE TABLE u (id INT PRIMARY KEY, v INT)")
+    source.execute("INSERT INTO t VALUES (1, 1)", "INSERT INTO u VALUES (1, 1)")
+    one = pipeline()
+    with one.running():
+        one.agrees()
+    two = pipeline(table="u")
+    two.config = one.config.model_copy(update={"mappings": (*one.config.mappings, *two.config.mappings)})
+    with two.running():
+        two.agrees_done()
+        two.queue.events.clear()
+        two.state.requests.file("snapshot", source.database, "u", {"reason": "again"})
+        eventually(lambda: [e["op"] for e in two.queue.events if e["source"]["table"] == "u"][:1] == ["r"], timeout=10)
+
+
+def test_without_heartbeats_an_idle_source_still_ends_its_snapshots(
+    pipeline: Callable[..., Pipeline], source: SqlServer
+) -> None:
+    source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 1)")
+    one = pipeline(heartbeat="0s")
+    with one.running():
+        one.agrees_done()
+        before = one.state.checkpoints.load()
+        source.execute("FLUSH BINARY LOGS")
+        eventually(lambda: one.state.checkpoints.load().file != before.file, timeout=10)  # type: ignore[union-attr]
+
+
+def test_a_state_that_fails_once_loses_no_progress(pipeline: Callable[..., Pipeline], source: SqlServer) -> None:
+    source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 1)")
+    one = pipeline()
+    save, failures = one.state.snapshots.save, [TransientError("the state is away")]
+
+    def failing(row: Any) -> None:
+        if row.status == "sweeping" and failures:
+            raise failures.pop()
+        save(row)
+
+    one.state.snapshots.save = failing  # type: ignore[method-assign]
+    with one.running():
+        one.agrees_done()
+    assert not failures
+
+
+def test_a_rewind_is_done_once(pipeline: Callable[..., Pipeline], source: SqlServer) -> None:
+    source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 1)")
+    one = pipeline()
+    with one.running():
+        one.agrees_done()
+        source.execute("INSERT INTO t VALUES (2, 2)")
+        one.agrees()
+        version = max(event["version"] for event in one.queue.events)
+        one.state.requests.file("rewind", payload={"version": version})
+        eventually(lambda: sum(e["version"] == version for e in one.queue.events) == 2, timeout=10)
+        passed = parse(version).pos
+        eventually(lambda: one.state.checkpoints.load().pos > passed, timeout=10)  # type: ignore[union-attr]
+        one.queue.fail.set()
+        source.execute("INSERT INTO t VALUES (3, 3)")
+        one.agrees()
+    assert sum(event["version"] == version for event in one.queue.events) == 2
+
+
+def test_a_row_asked_for_by_an_older_key_reads_the_table(pipeline: Callable[..., Pipeline], source: SqlServer) -> None:
+    source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT NOT NULL)", "INSERT INTO t VALUES (1, 1)")
+    one = pipeline()
+    with one.running():
+        one.agrees_done()
+        source.execute("ALTER TABLE t DROP PRIMARY KEY, ADD PRIMARY KEY (id, v)")
+        one.agrees_done()
+        one.state.requests.file("reread", source.database, "t", {"key": {"id": 1}})
+        eventually(lambda: not one.state.requests.pending(), timeout=10)
+        eventually(lambda: "older key" in one.state.snapshots.all()[0].reason, timeout=10)
+        one.agrees_done()
+
+
+def test_a_table_dropped_while_the_binlog_was_lost_is_swept(
+    new_mariadb: Callable[..., SqlServer], tmp_path: Path
+) -> None:
+    server = new_mariadb()
+    server.execute("CREATE DATABASE shop")
+    server.database = "shop"
+    server.execute("CREATE TABLE shop.t (id INT PRIMARY KEY)", "INSERT INTO shop.t VALUES (1)")
+    server.execute("CREATE TABLE shop.u (id INT PRIMARY KEY)")
+    one = Pipeline(server, tmp_path, table="*", key="{_table}:{id}")
+    with one.running():
+        one.agrees_done()
+        eventually(one.mirrored, timeout=10)
+    server.execute("DROP TABLE shop.t", "RESET MASTER")
+    with one.running():
+        eventually(lambda: not one.mirrored(), timeout=20)
+    one.state.close()
+
+
+def test_a_lost_state_is_no_first_start(pipeline: Callable[..., Pipeline], source: SqlServer) -> None:
+    source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)")
+    one = pipeline(snapshot="never")
+    one.mirror.known_epoch = 3
+    with one.running():
+        eventually(lambda: one.error is not None, timeout=10)
+    assert isinstance(one.error, PositionLost)
+    assert "syncbridge snapshot" in one.error.hint

@@ -83,12 +83,24 @@ def test_another_primary_that_lacks_or_purged_transactions_means_a_snapshot() ->
     assert "GTIDs" in decide(facts(server="b", checkpoint=no_gtids)).snapshot
 
 
-def test_mariadb_positions_are_compared_by_domain() -> None:
+def test_mariadb_positions_are_compared_by_domain_and_server() -> None:
     checkpoint = replace(CHECKPOINT, gtid_set="0-1-10")
-    ahead = Position("x.000001", 4, "0-2-11,1-5-7")
-    assert decide(facts(server="b", mariadb=True, checkpoint=checkpoint, end=ahead)).by_gtid
-    behind = Position("x.000001", 4, "0-2-9")
-    assert "lacks" in decide(facts(server="b", mariadb=True, checkpoint=checkpoint, end=behind)).snapshot
+    here = facts(server="b", mariadb=True, checkpoint=checkpoint, marks=())
+    assert decide(replace(here, binlog_state="0-1-10,0-2-11,1-5-7")).by_gtid
+    assert "lacks" in decide(replace(here, binlog_state="0-1-9")).snapshot
+    # The new primary went on from 0-1-8 by itself: a higher sequence number, and yet not what we captured.
+    assert "lacks" in decide(replace(here, binlog_state="0-1-8,0-2-20")).snapshot
+
+
+def test_what_this_process_has_read_behind_the_checkpoint_counts_as_captured() -> None:
+    assert decide(facts(server="b", seen=f"{UUID}:1-20")).by_gtid
+    assert "lacks" in decide(facts(server="b", seen=f"{UUID}:1-21")).snapshot
+
+
+def test_changes_in_redis_behind_the_checkpoint_may_be_unknown_to_another_server() -> None:
+    marks = (Version(3, 7, 400, 0), Version(3, 7, 500, 0))
+    assert "GTIDs" in decide(facts(server="b", marks=marks)).snapshot
+    assert decide(facts(server="b", marks=marks, seen=f"{UUID}:1-12")).by_gtid
 
 
 def test_a_lost_queue_rewinds_to_the_lowest_mark() -> None:

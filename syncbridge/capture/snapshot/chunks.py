@@ -41,7 +41,7 @@ class ChunkOrder:
     table: str
     key_columns: Callable[[TableSchema], tuple[str, ...]]
     after_key: list[Any] | None = None
-    keys: list[list[Any]] | None = None
+    keys: list[dict[str, Any]] | None = None
     #: Whatever the caller needs to recognise the chunk.
     purpose: Any = None
 
@@ -75,6 +75,8 @@ class ChunkReader(threading.Thread):
         self.chunks: queue.SimpleQueue[Chunk] = queue.SimpleQueue()
         #: Why the thread ended, if nobody asked it to: for the capture loop to raise.
         self.failure: BaseException | None = None
+        #: What keeps it from reading now.
+        self.trouble: TransientError | None = None
         self._stopping = threading.Event()
         self._resetting = threading.Event()
         self._session = random.getrandbits(31) << 32
@@ -91,9 +93,10 @@ class ChunkReader(threading.Thread):
         """Whether a watermark is of this process: a chunk with its token, or a later one, will come."""
         return self._session < token <= self._token
 
-    def reset(self) -> None:
-        """Open new connections for the next order: the source may be another server now."""
+    def reset(self) -> int:
+        """Open new connections: the source may be another server now. Answers the last token of the old one."""
         self._resetting.set()
+        return self._token
 
     def stop(self) -> None:
         self._stopping.set()
@@ -117,12 +120,14 @@ class ChunkReader(threading.Thread):
                 try:
                     chunk = self._read(order)
                 except TransientError as error:
+                    self.trouble = error
                     log.warning("cannot read %s.%s: %s (trying again)", order.db, order.table, error)
                     self._disconnect()
                     self._stopping.wait(pause * (0.5 + random.random()))  # noqa: S311 - jitter
                     pause = min(2 * pause, 30.0)
                     continue
-                if chunk is not None:
+                self.trouble = None
+                if chunk is not None and not self._resetting.is_set():
                     self.chunks.put(chunk)
                     break
 
@@ -164,14 +169,16 @@ class ChunkReader(threading.Thread):
             with self._catalog.cursor() as cursor:
                 if cursor.execute(sql["see-watermark"], (self._pipeline, self._token)):
                     break
-            self._stopping.wait(0.02)
+            if self._resetting.wait(0.02):
+                raise TransientError("the source is another server now")
         return self._token
 
     def _select(self, schema: TableSchema, order: ChunkOrder) -> tuple[list[Row], int, bool]:
         """(rows, their bytes, whether the table has none behind them)."""
         key = order.key_columns(schema)
         if order.keys is not None:
-            condition, arguments = among(schema, key, order.keys)
+            rows_wanted = [[values[name] for name in key] for values in order.keys if set(values) == set(key)]
+            condition, arguments = among(schema, key, rows_wanted) if rows_wanted else ("FALSE", [])
         else:
             condition, arguments = after(schema, key, order.after_key)
         where = f" WHERE {condition}" if condition else ""

@@ -48,6 +48,10 @@ class Emitter(Protocol):
         """Let the queue breathe for at most `timeout` seconds."""
 
     @property
+    def position(self) -> str:
+        """Version of the transaction being read: nothing emitted so far is newer."""
+
+    @property
     def stopping(self) -> bool: ...
 
 
@@ -71,6 +75,7 @@ class Snapshots:
         self._active: SnapshotRow | None = None
         self._generation = 0  # chunks ordered for an earlier generation are dropped
         self._ordered = 0
+        self._stale = 0  # chunks up to this token were read from a server that is the source no longer
         self._collected = 0  # token of the newest chunk; tokens of one process ascend
         self._chunks: dict[int, Chunk] = {}
         self._watermarks: dict[int, _Watermark] = {}
@@ -83,6 +88,8 @@ class Snapshots:
     def request(self, db: str, table: str, reason: str) -> None:
         """(Re)load a table. Durable when this returns; one that is under way starts again."""
         now = time.time()
+        if self._tables.wanted(db, table):
+            self._tables.blind(db, table, "")  # its first chunk brings its shape
         log.info("snapshot of %s.%s requested: %s", db, table, reason)
         self._state.snapshots.save(SnapshotRow(db=db, table=table, status=WAITING, reason=reason, started_at=now))
         if self._active is not None and (self._active.db, self._active.table) == (db, table):
@@ -101,17 +108,15 @@ class Snapshots:
     def emptied(self, db: str, table: str, version: str) -> None:
         """TRUNCATE, DROP: rows read before it must not come back behind its sweep."""
         self._emptied[(db, table)] = version
-        if self._tables.get(db, table) is None:
-            self.forget(db, table)
-        elif self._active is not None and (self._active.db, self._active.table) == (db, table):
+        reading = self._active is not None and (self._active.db, self._active.table) == (db, table)
+        if self._tables.is_blind(db, table) or (reading and self._tables.get(db, table) is not None):
             self.request(db, table, "emptied while it was read")
+        elif self._tables.get(db, table) is None:
+            self.forget(db, table)
 
     def restart_unfinished(self) -> None:
         """Another server: watermarks written to the old one will never be met."""
-        self._reader.reset()
-        self._chunks.clear()
-        self._watermarks.clear()
-        self._rereading.clear()
+        self._forget_chunks()
         for row in self._state.snapshots.all():
             if row.status != DONE:
                 self.request(row.db, row.table, row.reason)
@@ -120,12 +125,18 @@ class Snapshots:
         """Positions are no longer comparable: every table is read again from its first row."""
         self._abandon()
         self._sweep_now = None
-        self._reader.reset()
+        self._forget_chunks()
+        read_before = [(row.db, row.table) for row in self._state.snapshots.all()]
+        for db, table in dict.fromkeys([*names, *read_before]):  # one that is gone meanwhile ends with its sweep
+            if self._tables.mapped(db, table):
+                self.request(db, table, reason)
+
+    def _forget_chunks(self) -> None:
+        """Those read from another server, on their way to us too; the requests they serve are still in the state."""
+        self._stale = self._reader.reset()
         self._chunks.clear()
         self._watermarks.clear()
         self._rereading.clear()
-        for db, table in names:
-            self.request(db, table, reason)
 
     def rewound(self, version: str) -> None:
         """Capture goes back to `version`: chunks emitted behind it may be lost, so their tables start again."""
@@ -147,7 +158,7 @@ class Snapshots:
             for start in range(0, len(group), REREAD_BATCH):
                 batch = group[start : start + REREAD_BATCH]
                 self._rereading.update(request.id for request in batch)
-                keys = [list(request.payload["key"].values()) for request in batch]
+                keys = [request.payload["key"] for request in batch]
                 self._reader.read(
                     ChunkOrder(db=db, table=table, key_columns=self._tables.key_columns, keys=keys, purpose=batch)
                 )
@@ -173,6 +184,8 @@ class Snapshots:
         if active is not None and self._tables.is_blind(active.db, active.table):
             # Row events behind this watermark need the schema that its chunk brings.
             while self._reader.wrote(token) and self._collected < token and not self._emitter.stopping:
+                if self._reader.trouble is not None:
+                    raise self._reader.trouble  # the source may have failed, and nobody would notice here
                 self._collect()
                 self._emitter.idle(0.01)
         self.step()
@@ -181,8 +194,9 @@ class Snapshots:
         """Do what can be done now; called at every turn of the loop, never while a row event is being handled."""
         self._collect()
         for token in [token for token in self._chunks if token in self._watermarks]:
-            chunk = self._chunks.pop(token)
-            self._emit(chunk, self._watermarks.pop(token))
+            self._emit(self._chunks[token], self._watermarks[token])
+            self._chunks.pop(token, None)  # the emission may have dropped it itself
+            self._watermarks.pop(token, None)
         if self._active is None and self._sweep_now is None:
             self._next_table()
         self._order_more()
@@ -194,7 +208,12 @@ class Snapshots:
             return
         self._emitter.sweep(row.db, row.table, row.first_version)
         self._sweep_now = None
-        done = replace(row, status=DONE, finished_at=time.time())
+        done = replace(
+            row,
+            status=DONE,
+            finished_at=time.time(),
+            last_version=max(row.last_version, self._emitter.position),
+        )
         self._state.snapshots.save(done)
         metrics.SNAPSHOT_RUNNING.labels(f"{row.db}.{row.table}").set(0)
         log.info("snapshot of %s.%s done: %d rows", row.db, row.table, row.rows_done)
@@ -213,7 +232,8 @@ class Snapshots:
                     continue
                 self._ordered -= 1
                 self._read_on(chunk)
-            self._chunks[chunk.token] = chunk
+            if chunk.token > self._stale:
+                self._chunks[chunk.token] = chunk
 
     def _next_table(self) -> None:
         rows = [row for row in self._state.snapshots.all() if row.status != DONE]
@@ -292,7 +312,7 @@ class Snapshots:
             active,
             status=SWEEPING if chunk.last else RUNNING,
             first_version=first,
-            last_version=watermark.version,
+            last_version=max(watermark.version, self._emitter.position),
             last_key=last_key,
             rows_done=active.rows_done + len(chunk.rows),
             rows_estimate=chunk.estimate or active.rows_estimate,
@@ -323,12 +343,16 @@ class Snapshots:
             gone = self._tables.gone_columns(chunk.schema)
             columns = self._tables.key_columns(chunk.schema)
             found = {orjson.dumps([row[name] for name in columns]): row for row in chunk.rows}
+            if any(set(request.payload["key"]) != set(columns) for request in requests):
+                self.request(db, table, "rows were to be read again by an older key")
         shape = Shape(db, table, columns, chunk.types, gone)
         now = time.time_ns() // 1000
         size = chunk.weight // (len(chunk.rows) or 1) + 100
         for request in requests:
             key = request.payload["key"]
-            row = found.get(orjson.dumps(list(key.values())))
+            if chunk.schema is not None and set(key) != set(columns):
+                continue  # the whole table comes
+            row = found.get(orjson.dumps([key[name] for name in columns or key]))
             images = request.payload.get("rows") or []
             for op, before, after in reread_events(row, images):
                 one = event(watermark.transaction, shape, op, key, before, after, now, watermark.version)
@@ -336,9 +360,11 @@ class Snapshots:
                     one["types"] = request.payload.get("types") or chunk.types
                 self._emitter.emit(one, size)
         ids = [request.id for request in requests]
-        self._emitter.when_durable(lambda: self._reread_done(ids))
+        self._emitter.when_durable(lambda: self._reread_done(db, table, ids))
 
-    def _reread_done(self, ids: list[int]) -> None:
+    def _reread_done(self, db: str, table: str, ids: list[int]) -> None:
+        # A rewind to before this moment would not bring these rows again: it reads the table.
+        self._state.snapshots.touch(db, table, self._emitter.position)
         self._state.requests.done(*ids)
         self._rereading.difference_update(ids)
 
