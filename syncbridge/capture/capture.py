@@ -22,6 +22,7 @@ from syncbridge.capture.ddl.dialect import load_dialect
 from syncbridge.capture.heartbeat import HeartbeatTracker, HeartbeatWriter, record
 from syncbridge.capture.lanes import Lanes, lane_of
 from syncbridge.capture.mappings import take_up_mappings
+from syncbridge.capture.oversize import Oversize
 from syncbridge.capture.progress import Progress
 from syncbridge.capture.retention import Retention
 from syncbridge.capture.schema import SchemaMismatch, TableSchema
@@ -73,7 +74,10 @@ class Capture:
         self._queue = lane_queue
         self._stop = threading.Event()
         self._source = Source(config.source)
-        self._lanes = Lanes(lane_queue, config.queue.lanes, config.queue.max_packet)
+        oversize = Oversize(config, state)
+        self._lanes = Lanes(
+            lane_queue, config.queue.lanes, config.queue.max_packet, slim=oversize.slim, refuse=oversize.refuse
+        )
         self._progress = Progress()
         self._tables = Tables(config, state)
         self._chunk_reader = ChunkReader(config.name, self._source.connect, self._source.connect_writer)

@@ -6,11 +6,11 @@ A row keeps its lane for life, so that its changes stay in order. Nothing here t
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
-from syncbridge.errors import PermanentError
 from syncbridge.event import Event, encode_job
 from syncbridge.seams import LaneQueue
 
@@ -27,9 +27,21 @@ def lane_of(db: str, table: str, key: list[Any], lanes: int) -> int:
 class Lanes:
     """Collects events for each lane and submits them as jobs."""
 
-    def __init__(self, queue: LaneQueue, count: int, max_packet: int) -> None:
+    def __init__(
+        self,
+        queue: LaneQueue,
+        count: int,
+        max_packet: int,
+        *,
+        slim: Callable[[Event], Event],
+        refuse: Callable[[Event, int], None],
+    ) -> None:
+        """`slim` answers a lighter form of an event that is too large for a job, itself where there is none; such an
+        event is `refuse`d, with its bytes, and the lane goes on (DESIGN P5)."""
         self.count = count
         self._queue = queue
+        self._slim = slim
+        self._refuse = refuse
         self._max_job = max_packet - 1024  # function name and packet header
         self._events: list[list[Event]] = [[] for _ in range(count)]
         self._bytes = [0] * count
@@ -74,8 +86,9 @@ class Lanes:
             self._submit(lane, events[:middle])
             self._submit(lane, events[middle:])
         else:
-            source = events[0]["source"]
-            raise PermanentError(
-                f"a row of {source['db']}.{source['table']} makes a job too large for the queue: {len(workload)} bytes",
-                hint=f"raise queue.max_packet above {len(workload) + 1024}, or exclude the large column's table",
-            )
+            (event,) = events
+            slim = self._slim(event)
+            if slim is not event:
+                self._submit(lane, [slim])
+            else:
+                self._refuse(event, len(workload))

@@ -71,16 +71,6 @@ class _FailedRows:
         with self._database.write() as connection:
             return connection.execute(delete(self._table).where(self._mine(), self._table.c.id.in_(row_ids))).rowcount
 
-    def _mine(self) -> Any:
-        return self._table.c.pipeline == self._database.pipeline
-
-
-class Retries(_FailedRows):
-    """Rows that will be tried again."""
-
-    def __init__(self, database: Database) -> None:
-        super().__init__(database, retry)
-
     def add(self, *rows: FailedRow) -> None:
         """Durable when this returns. One (table, key, mapping, version) is kept once, however often its job comes."""
         now = time.time()
@@ -91,12 +81,22 @@ class Retries(_FailedRows):
                 values["last_failed_at"] = row.last_failed_at or now
                 same = and_(
                     *(
-                        retry.c[name] == values[name]
+                        self._table.c[name] == values[name]
                         for name in ("pipeline", "db", "table_name", "mapping", "row_key", "version")
                     )
                 )
-                if connection.execute(select(retry.c.id).where(same)).first() is None:
-                    connection.execute(insert(retry).values(**values))
+                if connection.execute(select(self._table.c.id).where(same)).first() is None:
+                    connection.execute(insert(self._table).values(**values))
+
+    def _mine(self) -> Any:
+        return self._table.c.pipeline == self._database.pipeline
+
+
+class Retries(_FailedRows):
+    """Rows that will be tried again."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, retry)
 
     def due(self, now: float, *, limit: int = 100) -> list[FailedRow]:
         """Rows whose time has come, claimed so that no other worker takes them for CLAIM_SECONDS."""

@@ -225,3 +225,27 @@ def test_a_snapshot_killed_again_and_again_resumes_and_misses_nothing(
     print(f"\n{source.flavor}: {kills} kills, resumed {resumed} times, {rows} rows compared")
     assert kills == 3
     assert resumed > 0
+
+
+@on_mariadb
+def test_a_row_too_large_for_the_queue_is_set_aside_and_the_lane_goes_on(
+    run: Callable[..., Pipeline], source: SqlServer, redis_server: Redis
+) -> None:
+    source.execute("ALTER TABLE orders MODIFY note MEDIUMTEXT")
+    insert(source, 1)
+    pipeline = run(queue={"lanes": 1, "max_packet": "64KiB"})
+    with pipeline.running(), redis_server.client() as client:
+        wait_same(pipeline, "orders", "order:")
+        source.execute("UPDATE orders SET note = REPEAT('x', 40000) WHERE id = 1")
+        source.execute("UPDATE orders SET note = REPEAT('y', 40000) WHERE id = 1")  # both images: 80,000 bytes
+        wait_same(pipeline, "orders", "order:")
+        source.execute("UPDATE orders SET note = REPEAT('z', 80000) WHERE id = 1")
+        insert(source, 2)
+        eventually(lambda: client.exists("order:2"), timeout=20)
+        eventually(lambda: pipeline.metric("syncbridge_dead_letters") == 1, timeout=10)
+        source.execute("UPDATE orders SET note = 'small' WHERE id = 1")
+        wait_same(pipeline, "orders", "order:")
+        assert pipeline.command("dead-letter", "retry", "--all").returncode == 0
+        eventually(lambda: pipeline.metric("syncbridge_dead_letters") == 0, timeout=20)
+        eventually(lambda: pipeline.metric("syncbridge_retries_pending") == 0, timeout=20)
+        wait_same(pipeline, "orders", "order:")
