@@ -12,6 +12,7 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from syncbridge import metrics
 from syncbridge.capture.binlog import events
@@ -165,14 +166,28 @@ class Capture:
             self._boundary = self._durable = None
             self._in_transaction = False
             self._transaction = self._new_transaction("", session.pos, _now_us())
+            self._settle_lanes()
             with source_errors(self._source.settings):
                 self._statements.dialect = load_dialect(session.control)
-                take_up_mappings(self._config, self._state, self._snapshots, session.control, self._sweep_definition)
+                take_up_mappings(
+                    self._config, self._state, self._tables, self._snapshots, session.control, self._sweep_definition
+                )
             self._loop()
         finally:
             self._lanes.clear()
             self._seen = session.seen(self._transaction.gtid)
             session.close()
+
+    def _settle_lanes(self) -> None:
+        """What lanes that sync.yaml no longer names still hold is applied first: so a row keeps its order."""
+        session, lanes = self._session, self._config.queue.lanes
+        if session.lanes > lanes:
+            log.info("%d lanes instead of %d: waiting until what they hold is applied", lanes, session.lanes)
+            self._wait_until_empty()
+            session.lanes = lanes
+        known = self._state.checkpoints.load()
+        if known is not None and known.lanes != lanes:
+            self._state.checkpoints.save(replace(known, lanes=lanes))
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
@@ -374,10 +389,7 @@ class Capture:
         )
 
     def _end_transaction(self, file: str, pos: int) -> None:
-        session = self._session
-        if session.executed is not None and self._transaction.gtid:
-            session.executed.add(self._transaction.gtid)
-        session.file, session.pos = file, pos
+        self._session.passed(file, pos, self._transaction.gtid)
         self._boundary = (file, pos)
         self._in_transaction = False
         metrics.TRANSACTIONS.inc()

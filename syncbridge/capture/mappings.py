@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from syncbridge.capture.snapshot.snapshots import Snapshots
-from syncbridge.capture.tables import existing_tables
+from syncbridge.capture.tables import Tables, existing_tables
 from syncbridge.config import Config, Mapping
 from syncbridge.state import State
 from syncbridge.state.snapshots import WAITING
@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 def take_up_mappings(
     config: Config,
     state: State,
+    tables: Tables,
     snapshots: Snapshots,
     control: Any,
     sweep: Callable[[str, str, str], None],
@@ -27,6 +28,9 @@ def take_up_mappings(
     What is to be done is durable in the state before the new mapping counts as known.
     """
     known = state.mappings.all()
+    for mapping in config.mappings:  # fields of an older rename go like those of a dropped column
+        if (text := known.get(mapping.id)) is not None:
+            tables.show_formerly(mapping, Mapping.model_validate_json(text).columns.rename.values())
     current = {mapping.id: mapping for mapping in config.mappings}
     changed = {identifier for identifier, mapping in current.items() if known.get(identifier) != mapping.fingerprint}
     if changed:

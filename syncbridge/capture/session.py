@@ -49,12 +49,16 @@ class Session:
     stream: BinlogStream
     epoch: int
     queue_id: str
+    #: Lanes that may hold jobs, see Checkpoint.
+    lanes: int
     #: Everything up to here has been read; `file_created` tells a file from a later one of the same name.
     file: str
     pos: int
     file_created: int
     #: GTIDs executed up to here; None where unknown.
     executed: GtidSet | MariaGtidPosition | None
+    #: After a rewind: the checkpoint in front, where the GTIDs executed are known again.
+    executed_later: Checkpoint | None = None
 
     def checkpoint(self, file: str, pos: int, gtid_set: str) -> Checkpoint:
         return Checkpoint(
@@ -65,11 +69,22 @@ class Session:
             file_created=self.file_created if file == self.file else 0,
             gtid_set=gtid_set,
             queue_id=self.queue_id,
+            lanes=self.lanes,
         )
 
     def foreign(self, checkpoint: Checkpoint) -> Checkpoint:
         """The same checkpoint as if of another server without GTIDs: its positions must not be trusted again."""
         return replace(checkpoint, server=f"not {self.identity}", gtid_set="")
+
+    def passed(self, file: str, pos: int, gtid: str) -> None:
+        """A transaction ended here."""
+        self.file, self.pos = file, pos
+        if self.executed is not None and gtid:
+            self.executed.add(gtid)
+        later = self.executed_later
+        if later is not None and (later.file, later.pos) == (file, pos):
+            self.executed = _gtids(later.gtid_set, mariadb=self.server.flavor == MARIADB)
+            self.executed_later = None
 
     def seen(self, gtid: str) -> str:
         """The GTIDs read so far, with that of the transaction being read; "" where unknown."""
@@ -122,12 +137,12 @@ class Opener:
             self._leave_old_server(facts, start)
         self._mirror.raise_epoch(start.epoch)
         position = self._start_afresh(control, server, start) if start.snapshot else self._go_on(start, facts)
+        if facts.mariadb and not position.gtid_set and not start.by_gtid:
+            row = fetch_one(control, "SELECT BINLOG_GTID_POS(%s, %s)", (position.file, position.pos))
+            position = Position(position.file, position.pos, str(row[0] or "") if row else "")
         dump = self._source.connect()
         dump._read_timeout = None
         start_dump(dump, server, position, self._config.server_id, by_gtid=start.by_gtid)
-        executed: GtidSet | MariaGtidPosition | None = None
-        if position.gtid_set:
-            executed = MariaGtidPosition(position.gtid_set) if facts.mariadb else GtidSet(position.gtid_set)
         checkpoint = facts.checkpoint
         same_file = checkpoint and not start.snapshot and not start.by_gtid and checkpoint.file == position.file
         session = Session(
@@ -137,10 +152,12 @@ class Opener:
             stream=BinlogStream(dump),
             epoch=start.epoch,
             queue_id=queue_id,
+            lanes=max(self._config.queue.lanes, checkpoint.lanes if checkpoint else 0),
             file=position.file,
             pos=position.pos,
             file_created=checkpoint.file_created if checkpoint and same_file else 0,
-            executed=executed,
+            executed=_gtids(position.gtid_set, mariadb=facts.mariadb),
+            executed_later=checkpoint if checkpoint and start.rewind and checkpoint.gtid_set else None,
         )
         if start.snapshot or start.rewind:
             self._state.checkpoints.save(session.checkpoint(position.file, position.pos, position.gtid_set))
@@ -239,6 +256,12 @@ class Opener:
 
 def _version_of(checkpoint: Checkpoint) -> str:
     return str(Version(checkpoint.epoch, file_number(checkpoint.file), checkpoint.pos, 0))
+
+
+def _gtids(text: str, *, mariadb: bool) -> GtidSet | MariaGtidPosition | None:
+    if not text:
+        return None
+    return MariaGtidPosition(text) if mariadb else GtidSet(text)
 
 
 def _describe(control: Any) -> str:

@@ -61,11 +61,9 @@ class Source:
             candidate = (self._current + offset) % len(self._candidates)
             settings = self._candidates[candidate]
             try:
-                connection = connect(settings)
-                if not self.wants_primary or not is_read_only(connection):
+                if (connection := self._connect_unless_read_only(settings)) is not None:
                     self._current, self._reads_replica = candidate, False
                     return connection
-                connection.close()
                 read_only.append(settings.address)
             except (TransientError, ConfigError) as error:
                 failure = failure or error
@@ -78,6 +76,17 @@ class Source:
                 hint="promote a replica, or set source.write_url to the primary in order to read from replicas",
             )
         raise failure
+
+    def _connect_unless_read_only(self, settings: ConnectionSettings) -> Any:
+        connection = connect(settings)
+        try:
+            if not self.wants_primary or not is_read_only(connection):
+                return connection
+        except BaseException:
+            connection.close()
+            raise
+        connection.close()
+        return None
 
     def stepped_down(self, control: Any) -> bool:
         """Whether the server in use, elected as the primary, has become read-only."""

@@ -97,10 +97,11 @@ def decide_rewind(facts: Facts, target: Version) -> Start:
     file = file_name(checkpoint.file, target.file)
     if file not in dict(facts.logs):
         return _afresh(facts, "Redis lost data and the source has purged the binlog since then")
+    lost = "Redis lost its newest data"
     if (target.file, target.pos) >= (file_number(checkpoint.file), checkpoint.pos):
-        return Start(Position(checkpoint.file, checkpoint.pos, checkpoint.gtid_set), checkpoint.epoch)
-    # What was executed at the target is unknown, so no GTIDs: a failover now would have to re-snapshot.
-    return Start(Position(file, target.pos, ""), checkpoint.epoch, rewind="Redis lost its newest data")
+        return Start(Position(checkpoint.file, checkpoint.pos, checkpoint.gtid_set), checkpoint.epoch, rewind=lost)
+    # What was executed at the target is not known here: see Session.executed_later.
+    return Start(Position(file, target.pos, ""), checkpoint.epoch, rewind=lost)
 
 
 def _afresh(facts: Facts, reason: str, *, initial: bool = False) -> Start:

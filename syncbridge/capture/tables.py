@@ -6,10 +6,11 @@ reads shape and rows anew, and everything before that snapshot's first watermark
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from syncbridge.capture.schema import TableSchema, load_tables
-from syncbridge.config import Config
+from syncbridge.config import Config, Mapping
 from syncbridge.errors import ConfigError
 from syncbridge.state import State
 
@@ -28,6 +29,7 @@ class Tables:
         self._state = state
         self._schemas: dict[Name, TableSchema] = {}
         self._blind: set[Name] = set()
+        self._formerly: dict[str, set[str]] = {}  # field names of older renames, by mapping id
         self._seen: dict[Name, set[str]] = {}  # every column that the table ever had
         self._mapped: dict[Name, bool] = {}
 
@@ -83,10 +85,17 @@ class Tables:
     def _see(self, schema: TableSchema) -> None:
         self._seen.setdefault((schema.db, schema.table), set()).update(column.name for column in schema.columns)
 
+    def show_formerly(self, mapping: Mapping, fields: Iterable[str]) -> None:
+        """Field names that this mapping gave before: what they left goes with the next write, as dropped columns do."""
+        self._formerly[mapping.id] = set(fields) - set(mapping.columns.rename.values())
+
     def gone_columns(self, schema: TableSchema) -> tuple[str, ...]:
         """Columns that the table had once and has no longer: fields of theirs may still be in Redis."""
         now = {column.name for column in schema.columns}
-        return tuple(sorted(self._seen.get((schema.db, schema.table), set()) - now))
+        gone = self._seen.get((schema.db, schema.table), set()) - now
+        for mapping in self._config.mappings_of(schema.db, schema.table):
+            gone |= self._formerly.get(mapping.id, set()) - now
+        return tuple(sorted(gone))
 
     def remove(self, db: str, table: str, version: str) -> None:
         """The table is gone from `version` on."""

@@ -446,6 +446,7 @@ def test_a_rewind_is_done_once(pipeline: Callable[..., Pipeline], source: SqlSer
         one.queue.fail.set()
         source.execute("INSERT INTO t VALUES (3, 3)")
         one.agrees()
+        eventually(lambda: one.state.checkpoints.load().gtid_set, timeout=10)  # type: ignore[union-attr]
     assert sum(event["version"] == version for event in one.queue.events) == 2
 
 

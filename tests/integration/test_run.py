@@ -200,6 +200,26 @@ def test_a_dropped_and_a_renamed_column_leave_no_field_behind(run: Callable[...,
 
 
 @on_mariadb
+def test_a_changed_rename_leaves_no_field_of_the_old_name(
+    run: Callable[..., Pipeline], source: SqlServer, redis_server: Redis
+) -> None:
+    insert(source, 1, 2)
+    mapping = {"table": f"{source.database}.orders", "key": "order:{id}", "columns": {"rename": {"status": "state"}}}
+    pipeline = run(mapping)
+    with pipeline.running():
+        eventually(lambda: "state" in mirrored_hashes(redis_server, "order:*").get("order:1", {}), timeout=20)
+        mapping["columns"] = {"rename": {"status": "phase"}}
+        pipeline.settings["mappings"] = [mapping]
+        pipeline.write_config()
+        assert pipeline.process is not None
+        pipeline.process.send_signal(signal.SIGHUP)
+        fields = {"id", "customer", "phase", "total", "created_at"}
+        eventually(
+            lambda: all(set(row) == fields for row in mirrored_hashes(redis_server, "order:*").values()), timeout=20
+        )
+
+
+@on_mariadb
 def test_a_snapshot_killed_again_and_again_resumes_and_misses_nothing(
     run: Callable[..., Pipeline], source: SqlServer
 ) -> None:
