@@ -125,9 +125,10 @@ class SinkMetrics:
 async def _work(config: Config) -> None:
     stop = _stop_event()
     state = State.open(config.state, config.name)
+    known = state.checkpoints.load()
     jobs = LaneWorker(
         config.name,
-        config.queue.lanes,
+        max(config.queue.lanes, known.lanes if known else 0),  # those of an earlier sync.yaml may still hold jobs
         [config.queue.address],
         client_id=f"{config.name}-{os.getpid()}",
         max_packet=config.queue.max_packet,

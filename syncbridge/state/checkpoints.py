@@ -28,6 +28,8 @@ class Checkpoint:
     gtid_set: str
     #: The queue that holds what was captured.
     queue_id: str
+    #: Lanes that may hold jobs: more than sync.yaml names until those of an earlier one are empty.
+    lanes: int = 0
     updated_at: float = 0.0
 
 

@@ -44,6 +44,7 @@ checkpoint = Table(
     Column("file_created", BigInteger, nullable=False),
     Column("gtid_set", Text, nullable=False),
     Column("queue_id", String(64), nullable=False),
+    Column("lanes", Integer, nullable=False),
     Column("updated_at", Double, nullable=False),
     **_OPTIONS,
 )

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from syncbridge.state import State
 from tests.pipeline import Pipeline, wait_same
 from tests.servers import MariaDB, Redis, eventually
 
@@ -132,6 +133,28 @@ def test_health_readiness_and_every_metric_that_is_promised(orders: Callable[...
         for worker in pipeline.stages("worker"):
             worker.resume()
         eventually(lambda: (pipeline.metric("syncbridge_lag_seconds") or 9) < 1, timeout=20)
+
+
+def test_fewer_lanes_are_taken_up_when_those_of_before_are_empty(orders: Callable[..., Pipeline]) -> None:
+    pipeline = orders(queue={"lanes": 8}, http={"listen": "off"})
+    with stage(pipeline, "server"), stage(pipeline, "capture"):  # nobody empties the lanes
+
+        def all_in_lanes() -> bool:
+            with closing(State.open(pipeline.settings["state"], "shop")) as state:
+                return [row.status for row in state.snapshots.all()] == ["sweeping"]
+
+        eventually(all_in_lanes, timeout=20, message=pipeline.log)
+    pipeline.settings["queue"]["lanes"] = 2
+    pipeline.settings["http"]["listen"] = f"127.0.0.1:{pipeline.http}"
+    pipeline.write_config()
+    with pipeline.running():
+        assert wait_same(pipeline, "orders", "order:", timeout=20) == 500
+        pipeline.source.execute("TRUNCATE TABLE orders")
+        assert wait_same(pipeline, "orders", "order:", timeout=20) == 0
+    with closing(State.open(pipeline.settings["state"], "shop")) as state:
+        checkpoint = state.checkpoints.load()
+    assert checkpoint is not None
+    assert checkpoint.lanes == 2
 
 
 def test_the_state_may_live_in_mysql(orders: Callable[..., Pipeline], mariadb: MariaDB) -> None:
