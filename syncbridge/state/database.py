@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import Connection, create_engine, event, insert, select
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine.url import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError
 
-from syncbridge.errors import ConfigError, TransientError
+from syncbridge.errors import ConfigError, PermanentError, TransientError
 from syncbridge.state import tables
 
 
@@ -40,7 +40,10 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction, durable when the block ends. Raises TransientError when the database is away."""
+        """A transaction, durable when the block ends. Raises TransientError when the database is away.
+
+        PermanentError: it refuses a value.
+        """
         with _mapped_errors(), self.engine.begin() as connection:
             yield connection
 
@@ -137,6 +140,10 @@ _REFUSED_TEXT = ("not a database", "unable to open", "readonly database")
 def _mapped_errors() -> Iterator[None]:
     try:
         yield
+    except DataError as error:  # the same tomorrow
+        raise PermanentError(
+            f"the state database refuses a value: {error.orig}", hint="please report it: every column should hold it"
+        ) from error
     except DBAPIError as error:
         reason = error.orig
         number = reason.args[0] if reason is not None and reason.args else None

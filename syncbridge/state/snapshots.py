@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import ColumnElement, and_, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from syncbridge.state.database import Database
 from syncbridge.state.tables import snapshot
@@ -57,28 +60,35 @@ class Snapshots:
         return [SnapshotRow(**row) for row in rows]
 
     def save(self, row: SnapshotRow) -> None:
-        fields = asdict(row) | {"pipeline": self._database.pipeline, "reason": row.reason[:255]}
-        fields["table_name"] = fields.pop("table")
+        """Replace the table's row; what touch() raised stays raised, unless the snapshot starts from scratch."""
+        fields = self._fields(row)
+        same = self._of(row.db, row.table)
         with self._database.write() as connection:
-            connection.execute(
-                delete(snapshot).where(
-                    snapshot.c.pipeline == self._database.pipeline,
-                    snapshot.c.db == row.db,
-                    snapshot.c.table_name == row.table,
-                )
-            )
-            connection.execute(insert(snapshot).values(**fields))
+            known = connection.execute(select(snapshot.c.last_version).where(same).with_for_update()).scalar()
+            if known is None:
+                connection.execute(insert(snapshot).values(**fields))
+                return
+            if row.last_version:
+                fields["last_version"] = max(known, row.last_version)
+            connection.execute(update(snapshot).where(same).values(**fields))
 
     def touch(self, db: str, table: str, version: str) -> None:
         """Rows were written at `version` besides what the binlog holds: a rewind to before it reads the table."""
+        row = SnapshotRow(db=db, table=table, status=DONE, last_version=version)  # never read: source.snapshot is never
+        same = self._of(db, table)
         with self._database.write() as connection:
-            connection.execute(
-                update(snapshot)
-                .where(
-                    snapshot.c.pipeline == self._database.pipeline,
-                    snapshot.c.db == db,
-                    snapshot.c.table_name == table,
-                    snapshot.c.last_version < version,
-                )
-                .values(last_version=version)
-            )
+            known = connection.execute(select(snapshot.c.last_version).where(same).with_for_update()).scalar()
+            if known is None:
+                with suppress(IntegrityError), connection.begin_nested():  # just requested: it will be read anyway
+                    connection.execute(insert(snapshot).values(**self._fields(row)))
+            elif known < version:
+                connection.execute(update(snapshot).where(same).values(last_version=version))
+
+    def _fields(self, row: SnapshotRow) -> dict[str, Any]:
+        fields = asdict(row) | {"pipeline": self._database.pipeline, "reason": row.reason[:255]}
+        fields["table_name"] = fields.pop("table")
+        return fields
+
+    def _of(self, db: str, table: str) -> ColumnElement[bool]:
+        mine = snapshot.c.pipeline == self._database.pipeline
+        return and_(mine, snapshot.c.db == db, snapshot.c.table_name == table)

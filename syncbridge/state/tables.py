@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.dialects.mysql import LONGTEXT
 
 #: Format number of everything here; a newer one is refused, an older one migrated.
 FORMAT = 1
@@ -27,6 +28,7 @@ FORMAT = 1
 metadata = MetaData()
 
 _ID = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER PRIMARY KEY counts up by itself in SQLite
+_TEXT = Text().with_variant(LONGTEXT(), "mysql", "mariadb")  # TEXT ends at 64 KiB there
 _BLOB = LargeBinary(length=2**32 - 1)  # LONGBLOB: a row event may be larger than 64 KiB
 # Names compare byte by byte everywhere; MySQL's default collation would fold `Orders` and `orders`.
 _OPTIONS: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
@@ -42,7 +44,7 @@ checkpoint = Table(
     Column("file", String(255), nullable=False),
     Column("pos", BigInteger, nullable=False),
     Column("file_created", BigInteger, nullable=False),
-    Column("gtid_set", Text, nullable=False),
+    Column("gtid_set", _TEXT, nullable=False),
     Column("queue_id", String(64), nullable=False),
     Column("lanes", Integer, nullable=False),
     Column("updated_at", Double, nullable=False),
@@ -65,7 +67,7 @@ mapping_history = Table(
     metadata,
     Column("pipeline", String(40), primary_key=True),
     Column("mapping", String(8), primary_key=True),
-    Column("definition", Text, nullable=False),
+    Column("definition", _TEXT, nullable=False),
     **_OPTIONS,
 )
 
@@ -87,7 +89,7 @@ snapshot = Table(
     Column("reason", String(255), nullable=False),
     Column("first_version", String(40), nullable=False),
     Column("last_version", String(40), nullable=False),
-    Column("last_key", Text, nullable=False),
+    Column("last_key", _TEXT, nullable=False),
     Column("rows_done", BigInteger, nullable=False),
     Column("rows_estimate", BigInteger, nullable=False),
     Column("started_at", Double, nullable=False),
@@ -103,7 +105,7 @@ request = Table(
     Column("kind", String(16), nullable=False),
     Column("db", String(64), nullable=False),
     Column("table_name", String(64), nullable=False),
-    Column("payload", Text, nullable=False),
+    Column("payload", _TEXT, nullable=False),
     Column("digest", String(40), nullable=False),
     Column("created_at", Double, nullable=False),
     UniqueConstraint("pipeline", "digest"),
@@ -121,11 +123,11 @@ def _failed_rows(name: str) -> Table:
         Column("db", String(64), nullable=False),
         Column("table_name", String(64), nullable=False),
         Column("mapping", String(8), nullable=False),
-        Column("row_key", Text, nullable=False),
+        Column("row_key", _TEXT, nullable=False),
         Column("version", String(40), nullable=False),
         Column("payload", _BLOB, nullable=False),
         Column("error_class", String(64), nullable=False),
-        Column("message", Text, nullable=False),
+        Column("message", _TEXT, nullable=False),
         Column("attempts", Integer, nullable=False),
         Column("stale", Integer, nullable=False),
         Column("first_failed_at", Double, nullable=False),

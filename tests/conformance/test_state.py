@@ -13,7 +13,7 @@ from threading import Barrier
 import pytest
 from sqlalchemy import create_engine, text
 
-from syncbridge.errors import ConfigError, TransientError
+from syncbridge.errors import ConfigError, PermanentError, TransientError
 from syncbridge.state import Checkpoint, FailedRow, SnapshotRow, State
 from syncbridge.state.failures import CLAIM_SECONDS
 
@@ -168,6 +168,46 @@ def test_snapshot_progress_is_one_row_a_table(state: State) -> None:
     assert loaded == replace(row, last_key='[1,"ä"]', rows_done=10, reason="r" * 255)
     assert len(state.snapshots.all()) == 2
     assert state.snapshots.load("shop", "none") is None
+
+
+def test_what_was_written_besides_the_binlog_stays_remembered(state: State) -> None:
+    row = SnapshotRow(db="shop", table="orders", status="running", last_version=V2)
+    state.snapshots.save(row)
+    state.snapshots.touch("shop", "orders", V3)
+    state.snapshots.touch("shop", "orders", V1)
+    state.snapshots.save(replace(row, status="done"))  # capture knew of V2 only
+    loaded = state.snapshots.load("shop", "orders")
+    assert loaded is not None
+    assert (loaded.status, loaded.last_version) == ("done", V3)
+    state.snapshots.save(replace(row, status="waiting", last_version=""))
+    loaded = state.snapshots.load("shop", "orders")
+    assert loaded is not None
+    assert loaded.last_version == "", "read from scratch"
+    state.snapshots.touch("shop", "never_read", V1)
+    assert state.snapshots.load("shop", "never_read") == SnapshotRow(
+        db="shop", table="never_read", status="done", last_version=V1
+    )
+
+
+def test_long_texts_are_kept_whole(state: State) -> None:
+    long = "x" * 100_000
+    state.requests.file("reread", "shop", "orders", {"key": {"id": 1}, "rows": [{"id": 1, "v": long}]})
+    (request,) = state.requests.pending()
+    assert request.payload["rows"][0]["v"] == long
+    state.snapshots.save(SnapshotRow(db="shop", table="orders", status="running", last_key=long))
+    assert state.snapshots.all()[0].last_key == long
+    state.checkpoints.save(
+        Checkpoint(epoch=1, server="s", file="b.1", pos=4, file_created=0, gtid_set=long, queue_id="q", lanes=8)
+    )
+    checkpoint = state.checkpoints.load()
+    assert checkpoint is not None
+    assert (checkpoint.gtid_set, checkpoint.lanes) == (long, 8)
+
+
+@pytest.mark.parametrize("state_url", ["mariadb", "mysql"], indirect=True)
+def test_a_value_that_the_database_refuses_is_no_outage(state: State) -> None:
+    with pytest.raises(PermanentError, match="refuses a value"):
+        state.snapshots.save(SnapshotRow(db="x" * 65, table="orders", status="running"))
 
 
 # Requests
