@@ -74,6 +74,11 @@ HEARTBEAT_PROVED = Gauge(
 HEARTBEAT_INTERVAL = Gauge(
     "syncbridge_heartbeat_interval_seconds", "Time between heartbeats", multiprocess_mode="mostrecent"
 )
+SOURCE_READ_ONLY = Gauge(
+    "syncbridge_source_read_only",
+    "1 while the source takes no heartbeat rows, and lag cannot be proved",
+    multiprocess_mode="mostrecent",
+)
 RESTARTS = Counter("syncbridge_stage_restarts", "Times a crashed stage was started again", ["stage"])
 STAGE_UP = Gauge("syncbridge_stage_up", "1 while a stage's process runs", ["stage"], multiprocess_mode="mostrecent")
 BUILD = Gauge("syncbridge_build_info", "Constant 1", ["version", "python", "pipeline"], multiprocess_mode="mostrecent")

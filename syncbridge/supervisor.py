@@ -192,7 +192,7 @@ class Supervisor:
         down = [stage.name for stage in self._stages if not stage.running]
         if down:
             return f"not running: {', '.join(down)}"
-        if self._config.source.heartbeat:
+        if self._config.source.heartbeat and not self._value("syncbridge_source_read_only"):
             lag = self._value("syncbridge_lag_seconds")
             if not self._value("syncbridge_heartbeat_proved_timestamp_seconds") or lag is None:
                 return "no heartbeat has come through yet"

@@ -83,7 +83,7 @@ class Capture:
         self._tables = Tables(config, state)
         self._chunk_reader = ChunkReader(config.name, self._source.connect, self._source.connect_writer)
         self._snapshots = Snapshots(config.name, state, self._tables, self._chunk_reader, self)
-        self._opener = Opener(config, state, self._source, mirror, self._tables, self._snapshots)
+        self._opener = Opener(config, state, self._source, mirror, self._tables, self._snapshots, self._chunk_reader)
         may_snapshot = config.source.snapshot != "never"
         self._statements = Statements(self._tables, self._snapshots, self.sweep, may_snapshot=may_snapshot)
         self._heartbeats = HeartbeatTracker(config.queue.lanes)
@@ -145,11 +145,14 @@ class Capture:
         self._state.checkpoints.save(self._session.foreign(known))
 
     def _start_heartbeat(self) -> None:
-        """Once the first session has made sure of its table."""
+        """Once a session has made sure of its table; not where the source takes no rows."""
         interval = self._config.source.heartbeat
-        if self._heartbeat is not None:
+        if self._heartbeat is not None and not self._session.writes:
+            self._heartbeat.stop()
+            self._heartbeat = None
+        elif self._heartbeat is not None:
             self._heartbeat.reset()
-        elif interval:
+        elif interval and self._session.writes:
             self._heartbeat = HeartbeatWriter(
                 self._config.name, interval, self._heartbeats, self._source.connect_writer
             )
@@ -198,8 +201,12 @@ class Capture:
             packets = stream.read(0)
             for packet in packets:
                 self._feed(reader, packet)
+                if self._snapshots.expects_position:
+                    self._snapshots.reached(reader.file, reader.pos)
                 if self.stopping:
                     break
+            if self._snapshots.expects_position:
+                self._snapshots.reached(reader.file, reader.pos)
             self._flush()
             self._turn()
             if not packets:
@@ -428,6 +435,10 @@ class Capture:
     @property
     def position(self) -> str:
         """Version of the transaction being read."""
+    def transaction_before(self, file: str, pos: int) -> Transaction:
+        """A stand-in for whatever transaction ends at this position."""
+        return replace(self._new_transaction("", pos - 1, _now_us()), file=file, file_number=file_number(file))
+
         return self._transaction.version(self._transaction.rows)
 
     def emit(self, one: Event, size: int) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from syncbridge import metrics
-from syncbridge.capture.connection import source_errors
+from syncbridge.capture.connection import is_read_only, source_errors
 from syncbridge.capture.sql import statements
 from syncbridge.errors import ConfigError, PermanentError, SyncbridgeError
 
@@ -28,9 +28,28 @@ def create_tables(connection: Any) -> None:
         for name in ("create-schema", "create-heartbeat", "create-watermark"):
             try:
                 cursor.execute(sql[name])
-            except Exception:
+            except Exception as denied:
                 # An account that may write the tables but not create them is fine once somebody created them.
-                cursor.execute("SELECT 1 FROM syncbridge.heartbeat, syncbridge.watermark LIMIT 1")
+                try:
+                    cursor.execute("SELECT 1 FROM syncbridge.heartbeat, syncbridge.watermark LIMIT 1")
+                except Exception:
+                    raise denied from None
+
+
+def refusal(connection: Any, pipeline: str) -> str:
+    """Why the source takes no rows of ours; "" where it does. Raises what any other failure means.
+
+    A read-only server is never written to, not even where the account might: it would differ from its primary.
+    """
+    if is_read_only(connection):
+        return "it is read-only"
+    try:
+        create_tables(connection)
+        with source_errors(), connection.cursor() as cursor:
+            cursor.execute(statements("heartbeat")["write-watermark"], (pipeline, 0, 0))
+    except (ConfigError, PermanentError) as error:
+        return str(error)
+    return ""
 
 
 class HeartbeatTracker:

@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
+from syncbridge import metrics
 from syncbridge.capture.binlog.stream import BinlogStream
 from syncbridge.capture.connection import (
     MARIADB,
@@ -22,7 +23,8 @@ from syncbridge.capture.connection import (
     start_dump,
 )
 from syncbridge.capture.gtid import GtidSet, MariaGtidPosition
-from syncbridge.capture.heartbeat import create_tables
+from syncbridge.capture.heartbeat import create_tables, refusal
+from syncbridge.capture.snapshot.chunks import ChunkReader
 from syncbridge.capture.snapshot.snapshots import Snapshots
 from syncbridge.capture.source import Source
 from syncbridge.capture.start import Facts, Start, decide, decide_rewind, file_number
@@ -59,6 +61,8 @@ class Session:
     executed: GtidSet | MariaGtidPosition | None
     #: After a rewind: the checkpoint in front, where the GTIDs executed are known again.
     executed_later: Checkpoint | None = None
+    #: Heartbeat rows can be written.
+    writes: bool = True
 
     def checkpoint(self, file: str, pos: int, gtid_set: str) -> Checkpoint:
         return Checkpoint(
@@ -101,7 +105,14 @@ class Opener:
     """Opens sessions for one pipeline."""
 
     def __init__(
-        self, config: Config, state: State, source: Source, mirror: Mirror, tables: Tables, snapshots: Snapshots
+        self,
+        config: Config,
+        state: State,
+        source: Source,
+        mirror: Mirror,
+        tables: Tables,
+        snapshots: Snapshots,
+        chunk_reader: ChunkReader,
     ) -> None:
         self._config = config
         self._state = state
@@ -109,6 +120,8 @@ class Opener:
         self._mirror = mirror
         self._tables = tables
         self._snapshots = snapshots
+        self._chunk_reader = chunk_reader
+        self._refusal = ""  # as last complained about
 
     def open(self, queue_id: str, rewind: Version | None, furthest: Version | None, seen: str) -> Session:
         """Decide where to start and start the dump. Raises PositionLost where a re-snapshot is needed, not allowed.
@@ -127,7 +140,7 @@ class Opener:
     ) -> Session:
         server = identify(control)
         identity = server.identity or _describe(control)
-        self._create_own_tables()
+        writes = self._may_write(server)
         facts = self._facts(control, server, identity, queue_id, furthest, seen)
         start = decide(facts)
         if rewind is not None and not start.snapshot:
@@ -152,6 +165,7 @@ class Opener:
             stream=BinlogStream(dump),
             epoch=start.epoch,
             queue_id=queue_id,
+            writes=writes,
             lanes=max(self._config.queue.lanes, checkpoint.lanes if checkpoint else 0),
             file=position.file,
             pos=position.pos,
@@ -246,11 +260,27 @@ class Opener:
             self._snapshots.restart_all(names, start.snapshot)
         return position
 
-    def _create_own_tables(self) -> None:
+    def _may_write(self, server: Server) -> bool:
+        """Whether heartbeat and watermark rows can be written; where not, chunks are placed without."""
+        reason = ""
         writer = self._source.connect_writer()
         try:
-            create_tables(writer)
+            if self._config.source.write_url is not None:
+                create_tables(writer)
+            else:
+                reason = refusal(writer, self._config.name)
         finally:
+        self._chunk_reader.place(server, by_row=not reason)
+        metrics.SOURCE_READ_ONLY.set(bool(reason))
+        if reason and reason != self._refusal:
+            log.warning(
+                "no heartbeats, so lag cannot be proved: the source takes no rows of ours: %s."
+                " GRANT CREATE, SELECT, INSERT, UPDATE ON syncbridge.* TO the account, or set source.write_url to the"
+                " primary",
+                reason,
+            )
+        self._refusal = reason
+        return not reason
             writer.close()
 
 

@@ -12,7 +12,7 @@ import typer
 
 from syncbridge.capture.connection import connect
 from syncbridge.capture.source import settings_of
-from syncbridge.commands.checks.finding import ERROR, OK, WARNING, Finding, error
+from syncbridge.commands.checks.finding import ERROR, OK, WARNING, Finding, error, ok
 from syncbridge.commands.checks.gather import server_facts, table_facts, version_of
 from syncbridge.commands.checks.gather_sink import sink_facts
 from syncbridge.commands.checks.local import judge_host
@@ -94,8 +94,10 @@ def _source(config: Config, url: Url, *, tables: bool) -> list[Finding]:
             ]
         findings = judge_server(facts, config.server_id, [mapping.db for mapping in config.mappings])
         findings += judge_reading_account(facts)
-        if config.source.write_url is None:
-            findings += judge_writing_account(facts)
+        if len(config.source.url) > 1 and (facts.on("read_only") or facts.on("super_read_only")):
+            findings.append(ok("read-only", f"{url} is read-only: a candidate once it is promoted"))
+        elif config.source.write_url is None:
+            findings += judge_writing_account(facts, needed=False)
         if tables:
             findings += judge_tables(config, table_facts(connection, config), facts.flavor, version)
     return findings
@@ -103,7 +105,7 @@ def _source(config: Config, url: Url, *, tables: bool) -> list[Finding]:
 
 def _writer(config: Config, url: Url) -> list[Finding]:
     with closing(_connect(config, url)) as connection:
-        return list(judge_writing_account(server_facts(connection, str(url))))
+        return list(judge_writing_account(server_facts(connection, str(url)), needed=True))
 
 
 def _connect(config: Config, url: Url) -> Any:

@@ -129,9 +129,17 @@ def test_privileges_on_a_database(grant: str, missing: list[str]) -> None:
     assert Privileges([grant]).missing(("CREATE", "SELECT", "INSERT", "UPDATE"), "syncbridge") == missing
 
 
-def test_a_read_only_server_needs_a_write_url() -> None:
-    facts = replace(server(read_only="ON"), grants=("GRANT ALL PRIVILEGES ON *.* TO x",))
-    assert worst(list(judge_writing_account(facts))) == {"read-only": "error"}
+def test_a_read_only_server_goes_without_heartbeats() -> None:
+    facts = replace(server(read_only="ON", gtid_mode="ON"), grants=("GRANT ALL PRIVILEGES ON *.* TO x",))
+    assert worst(list(judge_writing_account(facts, needed=False))) == {"read-only": "warning"}
+    assert worst(list(judge_writing_account(facts, needed=True))) == {"read-only": "error"}
+
+
+def test_an_account_that_may_not_write_needs_gtids() -> None:
+    facts = server(gtid_mode="ON")
+    assert worst(list(judge_writing_account(facts, needed=False))) == {"write-privileges": "warning"}
+    facts = replace(server(gtid_mode="OFF"), flavor="mysql")
+    assert worst(list(judge_writing_account(facts, needed=False))) == {"write-privileges": "error"}
 
 
 # Tables and mappings

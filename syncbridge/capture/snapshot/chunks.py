@@ -1,6 +1,6 @@
-"""Reading rows of the source as data: one chunk of a table, behind a committed watermark (DESIGN P3).
+"""Reading rows of the source as data: one chunk of a table, behind its place in the binlog (DESIGN P3).
 
-A chunk is read in a fresh read view after the watermark's commit, so it contains everything up to the watermark;
+A chunk is read in a fresh read view after it was placed (watermark.py), so it contains everything up to its place;
 what it contains of later changes arrives again in the binlog under higher versions. Runs in a thread of its own,
 with its own connections; knows nothing of versions, lanes or the queue.
 """
@@ -11,18 +11,18 @@ import logging
 import queue
 import random
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from pymysql.cursors import SSCursor
 
-from syncbridge.capture.connection import fetch_one, source_errors
+from syncbridge.capture.connection import Server, fetch_one, source_errors
 from syncbridge.capture.schema import TableSchema, load_tables
 from syncbridge.capture.snapshot.keyset import after, among, doubled, orderable
 from syncbridge.capture.snapshot.select import row_values, select_list
-from syncbridge.capture.sql import quote, statements
+from syncbridge.capture.snapshot.watermark import Place, Placing, WatermarkRows, placing_without_rows
+from syncbridge.capture.sql import quote
 from syncbridge.errors import ConfigError, TransientError
 from syncbridge.event import Row
 
@@ -53,6 +53,8 @@ class Chunk:
     order: ChunkOrder
     token: int
     schema: TableSchema | None
+    #: None: at the watermark row with this token.
+    place: Place | None = None
     types: dict[str, str] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     #: The table has no rows behind these.
@@ -67,9 +69,7 @@ class ChunkReader(threading.Thread):
 
     def __init__(self, pipeline: str, connect: Callable[..., Any], connect_writer: Callable[[], Any]) -> None:
         super().__init__(name="chunks", daemon=True)
-        self._pipeline = pipeline
         self._connect = connect
-        self._connect_writer = connect_writer
         self._orders: queue.Queue[ChunkOrder | None] = queue.Queue()
         #: Finished chunks, for the capture loop to collect.
         self.chunks: queue.SimpleQueue[Chunk] = queue.SimpleQueue()
@@ -83,7 +83,8 @@ class ChunkReader(threading.Thread):
         self._token = self._session
         self._reader: Any = None  # raw values, for rows
         self._catalog: Any = None  # the same server, for information_schema
-        self._writer: Any = None
+        self._rows = WatermarkRows(pipeline, connect_writer, self._interrupted)
+        self._placing: Placing = self._rows
 
     def read(self, order: ChunkOrder) -> None:
         """Ask for a chunk."""
@@ -100,6 +101,13 @@ class ChunkReader(threading.Thread):
 
     def stop(self) -> None:
         self._stopping.set()
+    def place(self, server: Server, *, by_row: bool) -> None:
+        """How to place chunks of this source: by watermark rows, or without writing. Raises ConfigError."""
+        self._placing = self._rows if by_row else placing_without_rows(server, self._interrupted)
+
+    def _interrupted(self, timeout: float) -> bool:
+        return self._resetting.wait(timeout) or self._stopping.is_set()
+
         self._orders.put(None)
 
     def run(self) -> None:
@@ -132,20 +140,23 @@ class ChunkReader(threading.Thread):
                     break
 
     def _disconnect(self) -> None:
-        for connection in (self._reader, self._catalog, self._writer):
+        for connection in (self._reader, self._catalog):
             if connection is not None:
                 connection._force_close()
-        self._reader = self._catalog = self._writer = None
+        self._reader = self._catalog = None
+        self._rows.close()
 
     def _read(self, order: ChunkOrder) -> Chunk | None:
         """One chunk, or None when the table changed its shape meanwhile and it must be read again."""
         self._reader = self._reader or self._connect(raw=True)
         self._catalog = self._catalog or self._connect()
-        self._writer = self._writer or self._connect_writer()
+        placing = self._placing
         name = (order.db, order.table)
         with source_errors():
             schema = load_tables(self._catalog, [name]).get(name)
-            token = self._write_watermark()
+            self._token += 1
+            token = self._token
+            place = placing.begin(self._reader, self._catalog, token)
             rows: list[Row] = []
             weight, last, estimate = 0, True, 0
             if schema is not None:
@@ -156,22 +167,17 @@ class ChunkReader(threading.Thread):
                 return None
         types = schema.types() if schema else {}
         return Chunk(
-            order=order, token=token, schema=schema, types=types, rows=rows, last=last, weight=weight, estimate=estimate
+            order=order,
+            token=token,
+            schema=schema,
+            place=place,
+            types=types,
+            rows=rows,
+            last=last,
+            weight=weight,
+            estimate=estimate,
+            placing.end(self._reader)
         )
-
-    def _write_watermark(self) -> int:
-        """Commit a watermark, and wait until the server that is read shows it: it may be a replica."""
-        self._token += 1
-        sql = statements("heartbeat")
-        with self._writer.cursor() as cursor:
-            cursor.execute(sql["write-watermark"], (self._pipeline, self._token, time.time_ns() // 1000))
-        while not self._stopping.is_set():
-            with self._catalog.cursor() as cursor:
-                if cursor.execute(sql["see-watermark"], (self._pipeline, self._token)):
-                    break
-            if self._resetting.wait(0.02):
-                raise TransientError("the source is another server now")
-        return self._token
 
     def _select(self, schema: TableSchema, order: ChunkOrder) -> tuple[list[Row], int, bool]:
         """(rows, their bytes, whether the table has none behind them)."""

@@ -1,7 +1,7 @@
 """Snapshots and re-reads: which table is being read, and chunks turned into events at their watermark (DESIGN P3).
 
 Lives in capture's loop; the reading itself happens in ChunkReader's thread. A chunk becomes events once capture has
-met its watermark in the binlog: its rows then carry the watermark's version, so later changes win and older ones lose.
+met its place in the binlog (watermark.py): its rows then carry that version, so later changes win and older ones lose.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import orjson
 from syncbridge import metrics
 from syncbridge.capture.changes import Shape, Transaction, event
 from syncbridge.capture.snapshot.chunks import Chunk, ChunkOrder, ChunkReader
+from syncbridge.capture.start import file_number
 from syncbridge.capture.tables import Name, Tables
 from syncbridge.event import DELETE, READ, UPDATE, Event
 from syncbridge.state import Request, SnapshotRow, State
@@ -46,6 +47,9 @@ class Emitter(Protocol):
 
     def idle(self, timeout: float) -> None:
         """Let the queue breathe for at most `timeout` seconds."""
+
+    def transaction_before(self, file: str, pos: int) -> Transaction:
+        """A stand-in for whatever transaction ends at this position."""
 
     @property
     def position(self) -> str:
@@ -82,6 +86,8 @@ class Snapshots:
         self._rereading: set[int] = set()
         self._emptied: dict[Name, str] = {}  # chunks from before this version hold rows that are gone
         self._sweep_now: SnapshotRow | None = None
+        self._by_position = False
+        self._shaped: dict[Name, str] = {}  # since when row events of a once blind table are decoded
 
     # -- what to read ------------------------------------------------------------------------------------------------
 
@@ -203,6 +209,42 @@ class Snapshots:
 
     def finish_sweeps(self) -> None:
         """Sweep a table that is read; called between transactions only, for it waits until the lanes are empty."""
+    @property
+    def expects_position(self) -> bool:
+        """A chunk without a watermark row waits for reached()."""
+        return self._by_position
+
+    def reached(self, file: str, pos: int) -> None:
+        """Capture has read up to here: chunks that are placed by a position before it become events."""
+        self._collect()
+        here = file_number(file), pos
+        for token, chunk in list(self._chunks.items()):
+            place = chunk.place
+            if place is None or place.order > here or token not in self._chunks:
+                continue
+            transaction = self._emitter.transaction_before(place.file, place.pos)
+            watermark = _Watermark(transaction, transaction.version(0xFFFFFFFF))
+            if not self._came_too_late(chunk, watermark.version, exact=place.order == here):
+                self._emit(chunk, watermark)
+            self._chunks.pop(token, None)
+        self._by_position = any(chunk.place is not None for chunk in self._chunks.values())
+
+    def _came_too_late(self, chunk: Chunk, version: str, *, exact: bool) -> bool:
+        """Whether row events behind the chunk's place were passed over for want of its shape: it is read again.
+
+        A capture that is behind stops at the very place, and nothing is passed over. One that keeps up is past it.
+        """
+        db, table = chunk.order.db, chunk.order.table
+        if not isinstance(chunk.order.purpose, int) or chunk.schema is None:
+            return False
+        if self._tables.is_blind(db, table) and not exact:
+            self._tables.put(chunk.schema, self._emitter.position)
+            self._shaped[(db, table)] = self._emitter.position
+        if version >= self._shaped.get((db, table), ""):
+            return False
+        self.request(db, table, "its shape is known now")
+        return True
+
         row = self._sweep_now
         if row is None:
             return
@@ -240,6 +282,7 @@ class Snapshots:
         rows = [row for row in rows if self._tables.mapped(row.db, row.table)]
         if not rows:
             return
+                self._by_position |= chunk.place is not None
         row = rows[0]
         if row.status == SWEEPING:
             self._sweep_now = row

@@ -67,21 +67,28 @@ def judge_reading_account(facts: ServerFacts) -> Iterator[Finding]:
             yield ok(privilege.lower().replace(" ", "-"), f"{facts.account} has {privilege}")
 
 
-def judge_writing_account(facts: ServerFacts) -> Iterator[Finding]:
-    """The account that writes heartbeat and watermark rows: of source.write_url, else of source.url."""
+def judge_writing_account(facts: ServerFacts, *, needed: bool) -> Iterator[Finding]:
+    """The account that writes heartbeat and watermark rows: of source.write_url, else of source.url.
+
+    `needed`: source.write_url promises it. Else capture can do without, but not without GTIDs too.
+    """
+    can_do_without = facts.flavor == "mariadb" or facts.variables.get("gtid_mode", "").upper() == "ON"
+    problem = warning if can_do_without and not needed else error
+    otherwise = ": lag will be unknown" if problem is warning else ""
     missing = Privileges(facts.grants).missing(WRITE_PRIVILEGES, "syncbridge")
     if missing:
-        yield error(
+        yield problem(
             "write-privileges",
-            f"{facts.account} lacks {', '.join(missing)} on schema syncbridge, for heartbeat and watermark rows",
+            f"{facts.account} lacks {', '.join(missing)} on schema syncbridge, for heartbeat and watermark rows"
+            + otherwise,
             f"GRANT {', '.join(WRITE_PRIVILEGES)} ON syncbridge.* TO {facts.account};",
         )
     else:
         yield ok("write-privileges", f"{facts.account} may write the heartbeat and watermark rows of schema syncbridge")
     if facts.on("read_only") or facts.on("super_read_only"):
-        yield error(
+        yield problem(
             "read-only",
-            f"{facts.address} is read-only, so no heartbeat or watermark can be written there",
+            f"{facts.address} is read-only, so no heartbeat or watermark can be written there{otherwise}",
             "set source.write_url to the primary that this server replicates from",
         )
 
