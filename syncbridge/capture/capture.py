@@ -432,13 +432,13 @@ class Capture:
 
     # -- what snapshots and statements need ----------------------------------------------------------------------------
 
-    @property
-    def position(self) -> str:
-        """Version of the transaction being read."""
     def transaction_before(self, file: str, pos: int) -> Transaction:
         """A stand-in for whatever transaction ends at this position."""
         return replace(self._new_transaction("", pos - 1, _now_us()), file=file, file_number=file_number(file))
 
+    @property
+    def position(self) -> str:
+        """Version of the transaction being read."""
         return self._transaction.version(self._transaction.rows)
 
     def emit(self, one: Event, size: int) -> None:

@@ -270,6 +270,7 @@ class Opener:
             else:
                 reason = refusal(writer, self._config.name)
         finally:
+            writer.close()
         self._chunk_reader.place(server, by_row=not reason)
         metrics.SOURCE_READ_ONLY.set(bool(reason))
         if reason and reason != self._refusal:
@@ -281,7 +282,6 @@ class Opener:
             )
         self._refusal = reason
         return not reason
-            writer.close()
 
 
 def _version_of(checkpoint: Checkpoint) -> str:

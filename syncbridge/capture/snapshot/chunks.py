@@ -99,8 +99,6 @@ class ChunkReader(threading.Thread):
         self._resetting.set()
         return self._token
 
-    def stop(self) -> None:
-        self._stopping.set()
     def place(self, server: Server, *, by_row: bool) -> None:
         """How to place chunks of this source: by watermark rows, or without writing. Raises ConfigError."""
         self._placing = self._rows if by_row else placing_without_rows(server, self._interrupted)
@@ -108,6 +106,8 @@ class ChunkReader(threading.Thread):
     def _interrupted(self, timeout: float) -> bool:
         return self._resetting.wait(timeout) or self._stopping.is_set()
 
+    def stop(self) -> None:
+        self._stopping.set()
         self._orders.put(None)
 
     def run(self) -> None:
@@ -163,6 +163,7 @@ class ChunkReader(threading.Thread):
                 engine, estimate = self._describe(schema)
                 refuse_unsuitable(schema, engine, order_commits=self._orders_commits())
                 rows, weight, last = self._select(schema, order)
+            placing.end(self._reader)
             if load_tables(self._catalog, [name]).get(name) != schema:
                 return None
         types = schema.types() if schema else {}
@@ -176,7 +177,6 @@ class ChunkReader(threading.Thread):
             last=last,
             weight=weight,
             estimate=estimate,
-            placing.end(self._reader)
         )
 
     def _select(self, schema: TableSchema, order: ChunkOrder) -> tuple[list[Row], int, bool]:

@@ -207,8 +207,6 @@ class Snapshots:
             self._next_table()
         self._order_more()
 
-    def finish_sweeps(self) -> None:
-        """Sweep a table that is read; called between transactions only, for it waits until the lanes are empty."""
     @property
     def expects_position(self) -> bool:
         """A chunk without a watermark row waits for reached()."""
@@ -245,6 +243,8 @@ class Snapshots:
         self.request(db, table, "its shape is known now")
         return True
 
+    def finish_sweeps(self) -> None:
+        """Sweep a table that is read; called between transactions only, for it waits until the lanes are empty."""
         row = self._sweep_now
         if row is None:
             return
@@ -276,13 +276,13 @@ class Snapshots:
                 self._read_on(chunk)
             if chunk.token > self._stale:
                 self._chunks[chunk.token] = chunk
+                self._by_position |= chunk.place is not None
 
     def _next_table(self) -> None:
         rows = [row for row in self._state.snapshots.all() if row.status != DONE]
         rows = [row for row in rows if self._tables.mapped(row.db, row.table)]
         if not rows:
             return
-                self._by_position |= chunk.place is not None
         row = rows[0]
         if row.status == SWEEPING:
             self._sweep_now = row
