@@ -1,6 +1,7 @@
 -- Applies a batch of key operations of one lane, each only where its version is newer than what is stored (DESIGN P2).
 --
--- KEYS[1]  syncbridge:<name>:meta   hash: who this Redis is; its sink_id must be ARGV[1]
+-- KEYS[1]  syncbridge:<name>:meta   hash: who this Redis is; its sink_id must be ARGV[1]. Its fields floor:<mapping id>
+--                                   hold what sweep.lua left: writes of that mapping below this version are stale
 -- KEYS[2]  syncbridge:<name>:marks  hash: lane -> version of the last event applied
 -- KEYS[3], KEYS[4], ...             for each operation its data key and its companion key
 --
@@ -12,6 +13,7 @@
 --   H ttl n m  (field value) x n/2  field x m   write a hash: set n/2 fields (the first is _v with the guard), delete m
 --   S ttl guard value                           write a string
 --   h guard | s guard                           remove a hash | a string
+--   d guard | t guard                           the same if we wrote it; without a key, no tombstone is left
 --   x guard ms | y guard ms                     let a hash | a string expire
 --   ttl: "" leave as it is, "0" none, else ms. It also prolongs the companion: ttl + tombstone lifetime.
 --
@@ -115,12 +117,13 @@ local function may_remove(key, companion, guard, is_hash)
   if order ~= 1 then return order end
   local alive = pcall('EXISTS', key) == 1
   if alive and stored and sub(stored, 42) ~= sub(guard, 42) then return 0 end
-  return 1, alive
+  return 1, alive, stored
 end
 
-local function remove(key, companion, guard, is_hash)
-  local may = may_remove(key, companion, guard, is_hash)
+local function remove(key, companion, guard, is_hash, only_ours)
+  local may, alive, stored = may_remove(key, companion, guard, is_hash)
   if may ~= 1 then return may end
+  if only_ours and not (alive and stored) then return 0 end
   local reply = pcall('SET', companion, guard, 'PX', tombstone)
   if reply.err then return reply.err end
   pcall('DEL', key)
@@ -142,6 +145,18 @@ local function let_expire(key, companion, guard, ms, is_hash)
   return 1
 end
 
+-- Sweeps leave no tombstones: a worker that slept through one must not bring back what it had in its hands.
+local floors = {}
+local function below_floor(guard)
+  local id = sub(guard, 42, 49)
+  local floor = floors[id]
+  if floor == nil then
+    floor = pcall('HGET', KEYS[1], 'floor:' .. id)
+    floors[id] = floor
+  end
+  return floor and sub(guard, 2, 41) < floor
+end
+
 if pcall('HGET', KEYS[1], 'sink_id') ~= ARGV[1] then
   return redis.error_reply('SINKLOST this Redis is not the one that was filled')
 end
@@ -151,13 +166,16 @@ for i = 3, #KEYS, 2 do
   local key, companion, code = KEYS[i], KEYS[i + 1], ARGV[at]
   local result
   if code == 'H' then
-    result = write_hash(key, companion, at)
+    result = below_floor(ARGV[at + 5]) and 0 or write_hash(key, companion, at)
     at = at + 4 + ARGV[at + 2] + ARGV[at + 3]
   elseif code == 'S' then
-    result = write_string(key, companion, at)
+    result = below_floor(ARGV[at + 2]) and 0 or write_string(key, companion, at)
     at = at + 4
   elseif code == 'h' or code == 's' then
     result = remove(key, companion, ARGV[at + 1], code == 'h')
+    at = at + 2
+  elseif code == 'd' or code == 't' then
+    result = remove(key, companion, ARGV[at + 1], code == 'd', true)
     at = at + 2
   else
     result = let_expire(key, companion, ARGV[at + 1], ARGV[at + 2], code == 'x')

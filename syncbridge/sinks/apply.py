@@ -54,12 +54,20 @@ class Applier:
         return APPLY.call(keys, arguments)
 
     def sweep(
-        self, sink_id: str, candidates: Sequence[bytes], *, mapping_id: str, version: str, hash_: bool, expire: float
+        self,
+        sink_id: str,
+        candidates: Sequence[bytes],
+        *,
+        mapping_id: str,
+        version: str,
+        floor: str,
+        hash_: bool,
+        expire: float,
     ) -> bytes:
-        """One sweep over candidate keys; `expire` seconds, or 0 to remove."""
+        """One sweep over candidate keys; `expire` seconds, or 0 to remove. Older writes than `floor` are stale then."""
         keys: list[Any] = [self._meta]
         for key in candidates:
             keys += (key, companion_key(self._prefix, key))
         expiry = int(expire * 1000) or ""
-        arguments = [sink_id, mapping_id, version, "h" if hash_ else "s", expiry, self._tombstone]
+        arguments = [sink_id, mapping_id, version, "h" if hash_ else "s", expiry, self._tombstone, floor]
         return SWEEP.call(keys, arguments)

@@ -62,6 +62,9 @@ async def apply_isolated(sink: Sink, job: LaneJob) -> None:
             continue
         at = first
         first = await sink.outwait(lambda at=at: _run_child(sink, plan, job.workload, events, at))  # type: ignore[misc]
+    for db, table in {(event["source"]["db"], event["source"]["table"]) for event in events}:
+        if sink.mappings.of(db, table):
+            await sink.outwait(lambda db=db, table=table: sink.remember(db, table))  # type: ignore[misc]
     plan.mark = events[-1]["version"] if events else ""
     await sink.perform(plan, job.lane)
 

@@ -26,6 +26,7 @@ from syncbridge.template import KEY, TABLE, Template, join_key
 #: Operation codes, see apply.lua.
 WRITE_HASH, WRITE_STRING = "H", "S"
 REMOVE_HASH, REMOVE_STRING = "h", "s"
+REMOVE_OUR_HASH, REMOVE_OUR_STRING = "d", "t"
 EXPIRE_HASH, EXPIRE_STRING = "x", "y"
 _WRITES = frozenset((WRITE_HASH, WRITE_STRING))
 
@@ -91,9 +92,10 @@ class CompiledMapping:
             raise PermanentError(f"a {op!r} event of {self.db}.{self.table} lacks its row")
         shape = self._shape_of(after, types, primary)
         if self._where is not None and not self._matches(after, types):
-            image = after if op == READ else before
-            old = None if image is None else self._old_key(shape, image, types)
-            return [] if old is None else [self._removal(shape, old, image or after, version)]
+            if op == READ:
+                return self._unmatched(shape, after, version)
+            old = None if before is None else self._old_key(shape, before, types)
+            return [] if before is None or old is None else [self._removal(shape, old, before, version)]
         key = self._key(shape, after)
         out = []
         if op == UPDATE and before is not None and shape.key_differs(before, after):
@@ -123,6 +125,14 @@ class CompiledMapping:
             ms = max(1, int(self.config.on_delete.after * 1000))
             return [Operation(code, encode_key(text), [self._guard(shape, row, version), ms])]
         return [self._removal(shape, encode_key(text), row, version)]
+
+    def _unmatched(self, shape: _Shape, row: Row, version: str) -> list[Operation]:
+        """A row that was read and is not shown: its key goes if it is there. A tombstone for each would be too many."""
+        text = shape.key(row) if shape.owner is None else None  # else the key is not known to be this row's
+        if text is None:
+            return []
+        code = REMOVE_OUR_HASH if self.hash else REMOVE_OUR_STRING
+        return [Operation(code, encode_key(text), [self._guard(shape, row, version)])]
 
     def _matches(self, row: Row, types: Mapping[str, str]) -> bool:
         return self._where is None or self._where(row, types) is True

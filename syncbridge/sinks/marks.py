@@ -1,6 +1,7 @@
 """Who this Redis is and how far it is: identity, epoch and low-water marks kept in Redis itself (DESIGN P7).
 
-    syncbridge:<name>:meta   format, sink_id (random, given by the first start), server (run and replication id), epoch
+    syncbridge:<name>:meta   format, sink_id (random, given by the first start), server (run and replication id), epoch,
+                             floor:<mapping id> (what sweeps left, see apply.lua)
     syncbridge:<name>:marks  lane -> version of the last event applied
 
 Every new connection is greeted: another server behind the address means that its newest data may be missing (rewind to

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +18,7 @@ import orjson
 from syncbridge.errors import ConfigError, PermanentError, TransientError
 from syncbridge.event import Event, decode_job
 from syncbridge.sinks.failures import error_class, error_text, is_old, next_attempt
-from syncbridge.sinks.mapping import CompiledMapping
+from syncbridge.sinks.mapping import CompiledMapping, Operation
 from syncbridge.sinks.sink import Sink, Stopped
 from syncbridge.state import FailedRow
 
@@ -82,17 +83,25 @@ class RetryLoop:
         operations = mapping.operations(event, check_size=True)
         if not operations:
             return
+        outcome = "applied" if await self._apply(operations) else "stale"
+        # A Redis that lost the write before it was remembered has it written again: that is remembered, too.
+        await self._sink.remember(row.db, row.table)
+        while await self._apply(operations):
+            await self._sink.remember(row.db, row.table)
+        self._sink.observer.applied(f"{row.db}.{row.table}", event["op"], outcome, 1)
+        if await self._sink.in_state(self._retries.get, row.id) is None:
+            # The table was emptied meanwhile, and its sweep may have been faster than this write.
+            await self._sink.request_rereads([event])
+
+    async def _apply(self, operations: Sequence[Operation]) -> bool:
+        """One call; whether it changed anything. PermanentError where Redis refuses one of them."""
         results: list[Any] = await self._sink.call_once(
             lambda sink_id: self._sink.applier.call(sink_id, operations, None, "")
         )
         for result in results:
             if isinstance(result, bytes):
                 raise PermanentError(result.decode("utf-8", "replace"))
-        outcome = "applied" if any(results) else "stale"
-        self._sink.observer.applied(f"{row.db}.{row.table}", event["op"], outcome, 1)
-        if await self._sink.in_state(self._retries.get, row.id) is None:
-            # The table was emptied meanwhile, and its sweep may have been faster than this write.
-            await self._sink.request_rereads([event])
+        return any(results)
 
     def _mapping(self, row: FailedRow) -> CompiledMapping | None:
         found = self._sink.mappings.of(row.db, row.table)

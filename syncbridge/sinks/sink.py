@@ -17,7 +17,8 @@ from syncbridge.errors import ConfigError, PermanentError, TransientError
 from syncbridge.event import Event
 from syncbridge.sinks.apply import Applier
 from syncbridge.sinks.failures import FIRST_PAUSE, is_lost, next_attempt, next_pause
-from syncbridge.sinks.link import Link
+from syncbridge.sinks.keys import marks_key
+from syncbridge.sinks.link import Link, pairs
 from syncbridge.sinks.mapping import Mappings, Operation
 from syncbridge.sinks.marks import SinkIdentity
 from syncbridge.sinks.plan import MANY_OLD, Apply, Plan, Planner, failed_row, record, reread_request
@@ -162,9 +163,20 @@ class Sink:
         if not event.get("mappings"):
             await self.in_state(self.state.retries.drop_older, source["db"], source["table"], event["version"])
         for mapping, version in await self.in_state(swept_mappings, event, self.mappings, self.state):
-            count = await sweep(self.call, self.applier, mapping, version)
+            count = await sweep(self.call, self.applier, mapping, version, event["version"])
             log.info("swept %d keys of %s.%s (%s)", count, mapping.db, mapping.table, mapping.config.key)
             self.observer.applied(f"{mapping.db}.{mapping.table}", event["op"], "applied", 1)
+        await self.outwait(lambda: self.remember(source["db"], source["table"], above=event["version"]))
+
+    async def remember(self, db: str, table: str, *, above: str = "") -> None:
+        """No lane's mark tells what was just written, or swept: should Redis lose it, the table is read again.
+
+        Durable when this returns. `above`: a rewind to before this version brings it anyway. TransientError.
+        """
+        marks = pairs(await self.link.command("HGETALL", marks_key(self.config.name)))
+        newest = max(marks.values(), default="")
+        if newest > above:
+            await self.in_state(self.state.snapshots.touch, db, table, newest)
 
     async def _hold_failures(self, failures: list[FailedRow]) -> None:
         if not failures:

@@ -43,24 +43,27 @@ def _tables_of(mapping: Mapping, state: State) -> list[tuple[str, str]]:
     return [(row.db, row.table) for row in state.snapshots.all() if row.db == mapping.db]
 
 
-async def sweep(call: Call, applier: Applier, mapping: CompiledMapping, version: str) -> int:
-    """Remove (or let expire) the mapping's keys with a guard older than `version`; answers how many. Idempotent."""
+async def sweep(call: Call, applier: Applier, mapping: CompiledMapping, version: str, floor: str) -> int:
+    """Remove (or let expire) the mapping's keys with a guard older than `version`; answers how many. Idempotent.
+
+    From before the first key on, Redis takes no write of the mapping older than `floor`.
+    """
     rule = mapping.config.on_delete
     gone = version == EVERYTHING
     if rule.action == "keep" and not gone:
         return 0
     expire = rule.after if rule.action == "expire" and not gone else 0.0
+    pack = partial(
+        applier.sweep, mapping_id=mapping.id, version=version, floor=floor, hash_=mapping.hash, expire=expire
+    )  # fmt: skip
+    await call(partial(pack, candidates=()))
     swept, cursor = 0, b"0"
     while True:
         scan = command("SCAN", cursor, "MATCH", mapping.key_pattern(), "COUNT", _SCAN_COUNT)
         reply: Any = await call(_constantly(scan))
         cursor, candidates = reply
         if candidates:
-            pack = partial(
-                applier.sweep, candidates=candidates, mapping_id=mapping.id, version=version, hash_=mapping.hash,
-                expire=expire,
-            )  # fmt: skip
-            swept += await call(pack)
+            swept += await call(partial(pack, candidates=candidates))
         if cursor == b"0":
             return swept
 

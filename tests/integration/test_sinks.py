@@ -272,6 +272,66 @@ async def test_a_sweep_removes_what_is_older_and_only_that(redis_server: Redis, 
         assert run.state.retries.count() == 0
 
 
+@pytest.mark.parametrize("kind", ["hash", "json"])
+async def test_what_slept_through_a_sweep_brings_nothing_back(redis_server: Redis, tmp_path: Path, kind: str) -> None:
+    mapping = f'{{table: shop.orders, key: "order:{{id}}", type: {kind}}}'
+    async with running(redis_server, tmp_path, mappings=mapping) as run:
+        run.lanes.put(event("c", 10, {"id": 1}), lane=1)
+        await run.drained()
+        run.lanes.put(event("t", 20))
+        await run.drained()
+        run.lanes.put(event("c", 10, {"id": 1}), event("c", 20, {"id": 2}), event("c", 21, {"id": 3}), lane=1)
+        await run.drained()
+        assert sorted(run.redis.keys("order:*")) == [b"order:2", b"order:3"]
+
+
+@pytest.mark.parametrize("kind", ["hash", "json"])
+async def test_a_row_read_again_that_no_longer_matches_is_removed(
+    redis_server: Redis, tmp_path: Path, kind: str
+) -> None:
+    mapping = f'{{table: shop.orders, key: "order:{{id}}", type: {kind}, where: "a = 1"}}'
+    async with running(redis_server, tmp_path, mappings=mapping) as run:
+        run.lanes.put(event("c", 1, {"id": 1, "a": 1}), event("c", 9, {"id": 2, "a": 1}))
+        run.lanes.put(*(event("r", 5, {"id": number, "a": 0}) for number in (1, 2, 3)))
+        await run.drained()
+        assert run.redis.keys("order:*") == [b"order:2"]
+        run.lanes.put(event("u", 4, {"id": 1, "a": 1}))
+        await run.drained()
+        assert run.redis.exists("order:1") == 0
+        assert run.redis.exists("syncbridge:t:g:{order:3}") == 0, "a snapshot leaves no tombstones of excluded rows"
+
+
+async def test_what_no_mark_tells_is_remembered_before_it_leaves(redis_server: Redis, tmp_path: Path) -> None:
+    """A retry, an isolated job and the sweep of a snapshot: a rewind to before them must read the table again."""
+    async with running(redis_server, tmp_path) as run:
+
+        def last_version() -> str:
+            row = run.state.snapshots.load("shop", "orders")
+            return row.last_version if row else ""
+
+        run.redis.lpush("order:1", "not ours")
+        run.lanes.put(event("c", 1, {"id": 1}), event("c", 7, {"id": 2}))
+        await run.until(lambda: run.state.retries.count() == 1)
+        assert last_version() == ""
+        run.redis.delete("order:1")
+        await run.until(lambda: run.state.retries.count() == 0)
+        assert last_version() == version(7)
+        run.lanes.put(event("c", 9, {"id": 3}), lane=1)
+        await run.drained()
+        run.lanes.put(event("c", 3, {"id": 4}), isolated=True)
+        await run.drained(20)
+        assert (run.redis.exists("order:4"), last_version()) == (1, version(9))
+        run.lanes.put(event("c", 11, {"id": 5}), lane=1)
+        run.lanes.put(event("t", 12))
+        await run.drained()
+        assert last_version() == version(9), "it comes again with the TRUNCATE"
+        run.lanes.put(event("c", 15, {"id": 5}), lane=1)
+        await run.drained()
+        run.lanes.put(event("t", 13))
+        await run.drained()
+        assert last_version() == version(15)
+
+
 async def test_a_mapping_that_is_gone_is_swept_whole(redis_server: Redis, tmp_path: Path) -> None:
     before = config_for(redis_server, tmp_path, '{table: shop.orders, key: "was:{id}"}')
     async with running(redis_server, tmp_path, before) as run:

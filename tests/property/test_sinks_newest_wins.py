@@ -1,4 +1,4 @@
-"""Random operations, shuffled and repeated: what Redis ends up with is what a model that keeps the newest says (P2)."""
+"""Random operations and sweeps, shuffled and repeated: Redis ends up with what a model of the newest says (P2)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from syncbridge.config import parse_config
 from syncbridge.event import Event
-from syncbridge.sinks.apply import APPLY, Applier
+from syncbridge.sinks.apply import APPLY, SWEEP, Applier
 from syncbridge.sinks.keys import GUARD_FIELD
-from syncbridge.sinks.mapping import Mappings, Operation, as_bytes
+from syncbridge.sinks.mapping import CompiledMapping, Mappings, as_bytes
 from tests.integration.sink_tools import event, version
 from tests.servers import Redis
 
@@ -35,6 +35,10 @@ def histories(draw: st.DrawFn) -> tuple[list[Event], list[int], dict[int, dict[s
     table: dict[int, dict[str, Any]] = {}
     events: list[Event] = []
     for number in range(1, draw(st.integers(3, 14)) + 1):
+        if draw(st.integers(0, 9)) == 0:
+            table.clear()
+            events.append(event("t", number))
+            continue
         row = draw(rows)
         before = table.get(row["id"])
         if before is not None and draw(st.integers(0, 3)) == 0:
@@ -50,7 +54,8 @@ def histories(draw: st.DrawFn) -> tuple[list[Event], list[int], dict[int, dict[s
 @pytest.fixture
 def client(redis_server: Redis) -> Iterator[redis.Redis]:
     with redis_server.client() as client:
-        client.script_load(APPLY.source.decode())
+        for script in (APPLY, SWEEP):
+            client.script_load(script.source.decode())
         yield client
 
 
@@ -69,8 +74,13 @@ def test_any_order_of_arrival_ends_with_the_newest(client: redis.Redis, kind: st
         client.flushall()
         client.hset("syncbridge:p:meta", "sink_id", "x")
         for start in range(0, len(arrival), batch):
-            operations = [one for index in arrival[start : start + batch] for one in mapping.operations(events[index])]
-            results = _send(client, applier, operations)
+            operations = []
+            for one in (events[index] for index in arrival[start : start + batch]):
+                if one["op"] == "t":
+                    counts["swept"] += _sweep(client, applier, mapping, one["version"])
+                else:
+                    operations += mapping.operations(one)
+            results = _send(client, applier.call("x", operations, 0, version(1)))
             assert all(result in (0, 1) for result in results)
             counts["operations"] += len(results)
             counts["stale"] += results.count(0)
@@ -92,13 +102,25 @@ def test_any_order_of_arrival_ends_with_the_newest(client: redis.Redis, kind: st
     assert counts["stale"] > counts["operations"] / 20
 
 
-def _send(client: redis.Redis, applier: Applier, operations: list[Operation]) -> list[int]:
+def _sweep(client: redis.Redis, applier: Applier, mapping: CompiledMapping, before: str) -> int:
+    keys = [b"k:%d" % number for number in range(1, 5)]
+    rule = mapping.config.on_delete
+    expire = rule.after if rule.action == "expire" else 0.0
+    swept: int = _send(
+        client,
+        applier.sweep(
+            "x", keys, mapping_id=mapping.id, version=before, floor=before, hash_=mapping.hash, expire=expire
+        ),
+    )
+    return swept
+
+
+def _send(client: redis.Redis, packed: bytes) -> Any:
     """The very bytes that workers send."""
     connection: Any = client.connection_pool.get_connection()
     try:
-        connection.send_packed_command([applier.call("x", operations, 0, version(1))])
-        answer: list[int] = connection.read_response()
-        return answer
+        connection.send_packed_command([packed])
+        return connection.read_response()
     finally:
         client.connection_pool.release(connection)
 

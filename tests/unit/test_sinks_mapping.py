@@ -51,7 +51,7 @@ HASH = 'shop.orders, key: "order:{id}"'
         ("u", {"id": 1, "s": "off"}, {"id": 2, "s": "on"}, [("H", b"order:2")]),
         ("u", {"id": 1, "s": "off"}, {"id": 1, "s": None}, []),
         ("c", None, {"id": 1, "s": "off"}, []),
-        ("r", None, {"id": 1, "s": "off"}, []),
+        ("r", None, {"id": 1, "s": "off"}, [("d", b"order:1")]),
         ("d", {"id": 1, "s": "on"}, None, [("h", b"order:1")]),
         ("d", {"id": 1, "s": "off"}, None, []),
     ],
