@@ -428,7 +428,10 @@ class Capture:
             log.warning("rows of %s.%s, a mapped table that was never read: reading it", db, table)
             self._tables.blind(db, table, self._transaction.version(0))
             self._snapshots.request(db, table, "first rows of an unknown table")
-        return self._tables.get(db, table)
+        schema = self._tables.get(db, table)
+        if schema is not None and not schema.primary_key and not self._tables.usable(schema):
+            return None
+        return schema
 
     # -- what snapshots and statements need ----------------------------------------------------------------------------
 

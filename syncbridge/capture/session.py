@@ -249,9 +249,8 @@ class Opener:
             if load(control, self._config) == schemas:
                 break
         version = str(Version(start.epoch, file_number(position.file), position.pos, 0))
-        names = [name for name in schemas if name[0] != OWN_SCHEMA]
-        for name in names:
-            self._tables.key_columns(schemas[name])  # refuses a table without a key before anything starts
+        # A table without a key is refused before anything starts.
+        names = [name for name, schema in schemas.items() if name[0] != OWN_SCHEMA and self._tables.usable(schema)]
         for schema in schemas.values():
             self._tables.put(schema, version)
         if not start.initial:

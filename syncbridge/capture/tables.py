@@ -6,6 +6,7 @@ reads shape and rows anew, and everything before that snapshot's first watermark
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,6 +22,9 @@ HEARTBEAT, WATERMARK = (OWN_SCHEMA, "heartbeat"), (OWN_SCHEMA, "watermark")
 Name = tuple[str, str]
 
 
+log = logging.getLogger(__name__)
+
+
 class Tables:
     """Schemas by (db, table), as of the position being read."""
 
@@ -34,11 +38,28 @@ class Tables:
         self._mapped: dict[Name, bool] = {}
 
     def mapped(self, db: str, table: str) -> bool:
-        """Whether any mapping covers the table."""
+        """Whether any mapping covers the table, and nothing forbids it."""
         name = (db, table)
         if name not in self._mapped:
             self._mapped[name] = bool(self._config.mappings_of(db, table)) and db != OWN_SCHEMA
         return self._mapped[name]
+
+    def refuse(self, db: str, table: str, reason: ConfigError) -> None:
+        """The table cannot be mirrored. One that only a `db.*` covers is left out, loudly; else `reason` is raised."""
+        if not all(mapping.wildcard for mapping in self._config.mappings_of(db, table)):
+            raise reason
+        log.error("%s.%s is left out: %s (%s)", db, table, reason, reason.hint)
+        self._mapped[(db, table)] = False
+        self._blind.discard((db, table))
+
+    def usable(self, schema: TableSchema) -> bool:
+        """Whether rows of the table have a key. Raises ConfigError where a mapping names a table that has none."""
+        try:
+            self.key_columns(schema)
+        except ConfigError as error:
+            self.refuse(schema.db, schema.table, error)
+            return False
+        return True
 
     def get(self, db: str, table: str) -> TableSchema | None:
         """The schema to decode row events with; None: pass them over."""

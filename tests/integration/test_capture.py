@@ -489,3 +489,24 @@ def test_a_lost_state_is_no_first_start(pipeline: Callable[..., Pipeline], sourc
         eventually(lambda: one.error is not None, timeout=10)
     assert isinstance(one.error, PositionLost)
     assert "syncbridge snapshot" in one.error.hint
+
+
+def test_one_table_without_a_key_under_a_wildcard_stops_no_other(
+    new_mariadb: Callable[..., SqlServer], tmp_path: Path
+) -> None:
+    server = new_mariadb()
+    server.execute("CREATE DATABASE shop")
+    server.database = "shop"
+    server.execute("CREATE TABLE shop.t (id INT PRIMARY KEY)", "CREATE TABLE shop.keyless (id INT)")
+    one = Pipeline(server, tmp_path, table="*", key="{_table}:{id}")
+    with one.running():
+        one.agrees_done()
+        server.execute("INSERT INTO shop.keyless VALUES (1)", "INSERT INTO shop.t VALUES (1)")
+        server.execute("CREATE TABLE shop.later (id INT)", "INSERT INTO shop.later VALUES (1)")
+        server.execute("CREATE TABLE shop.myisam (id INT PRIMARY KEY) ENGINE=MyISAM")
+        server.execute("INSERT INTO shop.myisam VALUES (1)", "INSERT INTO shop.t VALUES (2)")
+        eventually(lambda: one.error is not None or len(one.mirrored()) == 2, timeout=15)
+        one.agrees_done()
+    assert one.error is None
+    assert {event["source"]["table"] for event in one.queue.events if event["op"] in "cur"} == {"t"}
+    one.state.close()

@@ -59,6 +59,8 @@ class Chunk:
     rows: list[Row] = field(default_factory=list)
     #: The table has no rows behind these.
     last: bool = True
+    #: Why the table cannot be read at all.
+    refusal: ConfigError | None = None
     #: About how many bytes the rows weigh.
     weight: int = 0
     estimate: int = 0
@@ -127,6 +129,9 @@ class ChunkReader(threading.Thread):
                     self._disconnect()
                 try:
                     chunk = self._read(order)
+                except ConfigError as error:
+                    self.chunks.put(Chunk(order=order, token=self._token, schema=None, refusal=error))
+                    break
                 except TransientError as error:
                     self.trouble = error
                     log.warning("cannot read %s.%s: %s (trying again)", order.db, order.table, error)

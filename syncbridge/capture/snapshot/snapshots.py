@@ -94,6 +94,8 @@ class Snapshots:
     def request(self, db: str, table: str, reason: str) -> None:
         """(Re)load a table. Durable when this returns; one that is under way starts again."""
         now = time.time()
+        if not self._tables.mapped(db, table):
+            return  # left out, see Tables.refuse
         if self._tables.wanted(db, table):
             self._tables.blind(db, table, "")  # its first chunk brings its shape
         log.info("snapshot of %s.%s requested: %s", db, table, reason)
@@ -269,6 +271,10 @@ class Snapshots:
             except queue.Empty:
                 return
             self._collected = chunk.token
+            if chunk.refusal is not None:
+                self._tables.refuse(chunk.order.db, chunk.order.table, chunk.refusal)
+                self.forget(chunk.order.db, chunk.order.table)
+                continue
             if isinstance(chunk.order.purpose, int):
                 if chunk.order.purpose != self._generation:
                     continue
