@@ -7,13 +7,10 @@ supervisor serves the metrics; a stage that runs alone serves its own.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import signal
 import sys
-import threading
-import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -28,6 +25,7 @@ from syncbridge.dispatch.submitter import GearmanLanes
 from syncbridge.dispatch.worker_client import LaneWorker
 from syncbridge.errors import SyncbridgeError
 from syncbridge.http import HttpServer, application
+from syncbridge.parent import end_with_parent
 from syncbridge.sinks.connection import connect as connect_redis
 from syncbridge.sinks.marks import RedisMirror
 from syncbridge.sinks.worker import Worker
@@ -188,17 +186,3 @@ def _process(config: Config) -> Iterator[None]:
     finally:
         if http is not None:
             http.stop()
-
-
-def end_with_parent(parent: int, *, on_end: Callable[[], None] | None = None) -> None:
-    """Stop this process when its supervisor is gone, even by SIGKILL: a stage without one would hold its store."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        (on_end or (lambda: os.kill(os.getpid(), signal.SIGTERM)))()
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 import signal
-import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -23,6 +21,7 @@ from syncbridge import metrics
 from syncbridge.config import Config, load_config
 from syncbridge.errors import ConfigError
 from syncbridge.http import HttpServer, application
+from syncbridge.run_folder import RunFolder
 from syncbridge.stage import Stage
 
 log = logging.getLogger(__name__)
@@ -49,17 +48,14 @@ class Supervisor:
     def __init__(self, config_path: Path, config: Config) -> None:
         self._config_path = config_path
         self._config = config
-        self._folder = Path(tempfile.mkdtemp(prefix="syncbridge-"))  # mode 0700
-        self._metrics_folder = self._folder / "metrics"
-        self._metrics_folder.mkdir()
-        self._child_config = self._folder / "sync.yaml"
+        self._folder = RunFolder(config.queue.store_path.parent, config.name)
         self._registry = self._make_registry()
         self._started = time.monotonic()
         self._stop = asyncio.Event()
         self._exit_code = 0
         self._stages = self._make_stages()
-        self._reloading = False
-        self._reload_tasks: set[asyncio.Task[None]] = set()
+        self._reload_wanted = False
+        self._reload_task: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -74,11 +70,12 @@ class Supervisor:
             status = asyncio.create_task(self._report())
             await self._stop.wait()
             status.cancel()
+            log.info("stopping: capture, then workers, then the queue")
             await self._stop_stages(self._stages)
         finally:
             if http is not None:
                 http.stop()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.close()
         log.info("stopped")
         return self._exit_code
 
@@ -86,18 +83,18 @@ class Supervisor:
 
     def _make_stages(self) -> list[Stage]:
         environment = dict(os.environ) | {
-            "PROMETHEUS_MULTIPROC_DIR": str(self._metrics_folder),
+            "PROMETHEUS_MULTIPROC_DIR": str(self._folder.metrics),
             "SYNCBRIDGE_SUPERVISED": str(os.getpid()),
         }
         names = ["server", *(f"worker-{number}" for number in range(1, self._config.sink.workers + 1)), "capture"]
         return [
-            Stage(name, [name.partition("-")[0], "--config", str(self._child_config)], environment, self._on_exit)
+            Stage(name, [name.partition("-")[0], "--config", str(self._folder.config)], environment, self._on_exit)
             for name in names
         ]
 
     def _write_child_config(self) -> None:
         """Children read a copy: a half-edited sync.yaml must not reach a stage that happens to restart."""
-        self._child_config.write_text(self._config_path.read_text(encoding="utf-8"), encoding="utf-8")
+        self._folder.write_config(self._config_path.read_text(encoding="utf-8"))
 
     async def _start_stages(self) -> None:
         """The queue first: who finds it missing has to wait and try again."""
@@ -118,7 +115,6 @@ class Supervisor:
                 stage.start()
 
     async def _stop_stages(self, stages: list[Stage]) -> None:
-        log.info("stopping: capture, then workers, then the queue")
         for kind, seconds in (("capture", CAPTURE_STOP), ("worker", WORKER_STOP), ("server", SERVER_STOP)):
             await asyncio.gather(*(stage.stop(seconds) for stage in stages if stage.name.startswith(kind)))
 
@@ -137,20 +133,22 @@ class Supervisor:
         self._stop.set()
 
     def _on_reload_signal(self) -> None:
-        task = asyncio.create_task(self._reload())
-        self._reload_tasks.add(task)
-        task.add_done_callback(self._reload_tasks.discard)
+        self._reload_wanted = True  # one that comes while we reload: sync.yaml may have changed since we read it
+        if self._reload_task is None or self._reload_task.done():
+            self._reload_task = asyncio.create_task(self._reload_while_wanted())
+
+    async def _reload_while_wanted(self) -> None:
+        while self._reload_wanted and not self._stop.is_set():
+            self._reload_wanted = False
+            await self._reload()
 
     async def _reload(self) -> None:
         """Capture and workers start again with the new mappings; the queue stays, so no change is lost."""
-        if self._reloading or self._stop.is_set():
-            return
-        self._reloading = True
         try:
             fresh = self._load_new_mappings()
             self._write_child_config()
             self._config = fresh
-            log.info("taking up %d mappings", len(fresh.mappings))
+            log.info("taking up %d mappings: capture and workers start again", len(fresh.mappings))
             stages = [stage for stage in self._stages if stage.name != "server"]
             await self._stop_stages(stages)
             for stage in stages:
@@ -172,7 +170,7 @@ class Supervisor:
     def _make_registry(self) -> CollectorRegistry:
         """The children's metrics added up, ours beside them."""
         registry = CollectorRegistry()
-        MultiProcessCollector(registry, path=str(self._metrics_folder))  # type: ignore[no-untyped-call]
+        MultiProcessCollector(registry, path=str(self._folder.metrics))  # type: ignore[no-untyped-call]
         for collector in (metrics.RESTARTS, metrics.STAGE_UP, metrics.BUILD):
             registry.register(collector)
         return metrics.with_lag(registry)

@@ -6,13 +6,15 @@ to the retry table, and a new child goes on behind it. The child touches Redis o
 Child's standard input: a pickle of `_Order`. Standard output, JSON lines: {"begin": i} before an event, {"done": i,
 "failed": [[mapping id, class, message], …], "old": too old to apply} after it, {"end": true}; {"sick": text} when the
 sink is.
-Run as `python -m syncbridge.sinks.isolate`.
+Run as `python -m syncbridge.sinks.isolate <parent's pid>`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
+import signal
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -23,6 +25,7 @@ import orjson
 from syncbridge.config import Config
 from syncbridge.errors import PermanentError, TransientError
 from syncbridge.event import TRUNCATE, Event, decode_job
+from syncbridge.parent import end_with_parent
 from syncbridge.seams import LaneJob
 from syncbridge.sinks.apply import Applier
 from syncbridge.sinks.connection import connect
@@ -74,7 +77,7 @@ async def _run_child(sink: Sink, plan: Plan, workload: bytes, events: list[Event
     if not sink.identity.sink_id:
         await sink.link.command("PING")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "syncbridge.sinks.isolate",
+        sys.executable, "-m", "syncbridge.sinks.isolate", str(os.getpid()),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=2**24,
     )  # fmt: skip
     assert process.stdin is not None
@@ -137,6 +140,7 @@ def _culprit(sink: Sink, event: Event) -> list[FailedRow]:
 
 
 def main() -> None:
+    end_with_parent(int(sys.argv[1]), signal.SIGKILL)
     order: _Order = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 - from our parent, over its own pipe
     try:
         asyncio.run(_apply_all(order))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -94,9 +97,67 @@ def test_a_killed_supervisor_takes_its_stages_with_it(orders: Callable[..., Pipe
     pipeline.wait_ready()
     assert pipeline.process is not None
     children = psutil.Process(pipeline.process.pid).children()
+    with pytest.raises(subprocess.CalledProcessError, match="status 2"):
+        pipeline.command("run").check_returncode()  # not a second one beside it
     pipeline.process.kill()
     pipeline.process.wait()
     _, alive = psutil.wait_procs(children, timeout=15)
+    assert not alive
+
+
+def test_copies_of_the_configuration_are_private_and_do_not_pile_up(orders: Callable[..., Pipeline]) -> None:
+    pipeline = orders()
+    folder = pipeline.folder / "run-shop"
+    for _ in range(2):
+        pipeline.start()
+        pipeline.wait_ready()
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert stat.S_IMODE((folder / "sync.yaml").stat().st_mode) == 0o600
+        assert pipeline.process is not None
+        assert not list(Path(tempfile.gettempdir()).glob(f"syncbridge-*/metrics/*_{pipeline.process.pid}.db"))
+        (folder / "left behind").touch()
+        children = psutil.Process(pipeline.process.pid).children()
+        pipeline.process.kill()
+        pipeline.process.wait()
+        psutil.wait_procs(children, timeout=15)
+    pipeline.start()
+    pipeline.wait_ready()
+    assert sorted(path.name for path in folder.iterdir()) == ["metrics", "sync.yaml"]
+    assert pipeline.stop() == 0
+    assert not folder.exists()
+
+
+def test_a_signal_during_a_reload_is_a_reload_behind_it(orders: Callable[..., Pipeline]) -> None:
+    pipeline = orders()
+    with pipeline.running():
+        wait_same(pipeline, "orders", "order:")
+        assert pipeline.process is not None
+        for number, key in enumerate(("a:{id}", "b:{id}"), 1):
+            pipeline.settings["mappings"][0]["key"] = key
+            pipeline.write_config()
+            pipeline.process.send_signal(signal.SIGHUP)
+            eventually(lambda n=number: n == 2 or "taking up" in pipeline.log(), timeout=10, interval=0.001)
+        wait_same(pipeline, "orders", "b:")
+        assert pipeline.log().count("taking up") == 2
+        assert "stopping" not in pipeline.log()
+
+
+def test_a_throw_away_process_ends_with_its_worker(tmp_path: Path) -> None:
+    reading, writing = os.pipe()  # ours to keep open: the end of its input is not what ends it
+    worker = (
+        "import os, subprocess, sys; p = subprocess.Popen([sys.executable, '-m', 'syncbridge.sinks.isolate',"
+        " str(os.getpid())]); print(p.pid, flush=True); p.wait()"
+    )
+    with subprocess.Popen([sys.executable, "-c", worker], stdin=reading, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        eventually(lambda: child.num_threads() > 1, timeout=10, message="it watches its parent")
+        parent.kill()
+    _, alive = psutil.wait_procs([child], timeout=5)
+    for process in alive:
+        process.kill()
+    os.close(reading)
+    os.close(writing)
     assert not alive
 
 
