@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -168,6 +169,15 @@ def test_a_snapshot_under_way_starts_again_on_the_new_primary(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str
 ) -> None:
     monkeypatch.setattr(chunks, "MAX_ROWS", 20)
+    killed = threading.Event()
+    read = chunks.ChunkReader._read
+
+    def read_until_the_kill(reader: chunks.ChunkReader, order: chunks.ChunkOrder) -> object:
+        if order.after_key is not None and order.after_key[0] >= 300:
+            killed.wait(30)  # so the snapshot is under way then, however fast the machine
+        return read(reader, order)
+
+    monkeypatch.setattr(chunks.ChunkReader, "_read", read_until_the_kill)
     pair.primary.execute("INSERT INTO t VALUES " + ",".join(f"({n}, 0)" for n in range(1500)))
     if table == "blind":
         pair.primary.execute("CREATE TABLE blind SELECT * FROM t LIMIT 0", "ALTER TABLE blind ADD PRIMARY KEY (id)")
@@ -182,6 +192,7 @@ def test_a_snapshot_under_way_starts_again_on_the_new_primary(
         one.state.requests.file("reread", "shop", table, {"key": {"id": 1}})
         pair.kill_in_step()
         assert any(row.status != "done" for row in one.state.snapshots.all())
+        killed.set()
         pair.promote()
         pair.replica.execute(f"UPDATE {table} SET v = 7 WHERE id % 100 = 0", f"INSERT INTO {table} (id) VALUES (9999)")
         one.server = pair.replica
