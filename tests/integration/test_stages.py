@@ -187,7 +187,8 @@ def test_health_readiness_and_every_metric_that_is_promised(orders: Callable[...
             "syncbridge_stage_up",
             "syncbridge_build_info",
         ):
-            assert pipeline.metric(name) is not None, name
+            # Gauges that are asked for once a second may not have been yet.
+            eventually(lambda name=name: pipeline.metric(name) is not None, timeout=10, message=name)
         for worker in pipeline.stages("worker"):
             worker.suspend()
         eventually(lambda: (pipeline.metric("syncbridge_lag_seconds") or 0) > 2, timeout=20)
