@@ -62,6 +62,20 @@ def install_command(data: Path, init_file: Path | None = None) -> list[str]:
     ]
 
 
+def instance_options(folder: Path, data: Path, socket: Path, port: int) -> dict[str, object]:
+    """What keeps one server's files, socket and port apart from every other's; MySQL takes the same options."""
+    fixed: dict[str, object] = {
+        "datadir": data,
+        "socket": socket,
+        "port": port,
+        "pid_file": folder / "pid",
+        "tmpdir": folder,
+    }
+    if os.getuid() == 0:
+        fixed["user"] = "root"
+    return fixed
+
+
 class PrivateMariaDB(PrivateServer):
     """MariaDB whose root comes in through the socket in its folder alone: nobody else on this machine can.
 
@@ -77,15 +91,7 @@ class PrivateMariaDB(PrivateServer):
         self.options = {**OPTIONS, **MARIADB_OPTIONS, **options}
 
     def command(self) -> list[str]:
-        fixed: dict[str, object] = {
-            "datadir": self.data,
-            "socket": self.socket,
-            "port": self.port,
-            "pid_file": self.folder / "pid",
-            "tmpdir": self.folder,
-        }
-        if os.getuid() == 0:
-            fixed["user"] = "root"
+        fixed = instance_options(self.folder, self.data, self.socket, self.port)
         return [*server_program(), *(option(name, value) for name, value in {**fixed, **self.options}.items())]
 
     def prepare(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
@@ -14,7 +13,7 @@ from urllib.parse import quote
 import pymysql
 from pymysql.connections import Connection
 
-from syncbridge.demo.mariadb import OPTIONS, option
+from syncbridge.demo.mariadb import OPTIONS, instance_options, option
 from tests.servers.certificates import Certificates, make_certificates
 from tests.servers.process import CACHE, ServerProcess
 
@@ -65,15 +64,7 @@ class SqlServer(ServerProcess):
     # Process
 
     def command(self) -> list[str]:
-        fixed: dict[str, object] = {
-            "datadir": self.data,
-            "socket": self.socket,
-            "port": self.port,
-            "pid_file": self.folder / "pid",
-            "tmpdir": self.folder,
-        }
-        if os.getuid() == 0:
-            fixed["user"] = "root"
+        fixed = instance_options(self.folder, self.data, self.socket, self.port)
         if self.certificates is not None:
             fixed |= {"ssl_ca": self.ssl_ca, "ssl_cert": self.certificates.cert, "ssl_key": self.certificates.key}
         return [
