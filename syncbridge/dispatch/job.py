@@ -33,8 +33,16 @@ class JobRecord(NamedTuple):
     attempts: int
     #: None where a store was asked for the index only.
     payload: bytes | None
-    #: Payload bytes.
+    #: Payload bytes; UNREADABLE (store/__init__.py): the row makes no sense.
     size: int
+    #: The function that gets the result as a job of its own (SUBMIT_REDUCE_JOB), empty for none.
+    reducer: bytes = b""
+    #: READY, SCHEDULED or DEAD, see store/__init__.py.
+    state: int = 0
+    #: SCHEDULED: when it is due; DEAD: when it died. Wall clock, microseconds.
+    due: int = 0
+    #: DEAD: why.
+    note: bytes = b""
 
 
 class Client(Protocol):

@@ -28,7 +28,7 @@ from syncbridge.dispatch.lanes import LaneGroup
 from syncbridge.dispatch.limits import Limits
 from syncbridge.dispatch.line import Line
 from syncbridge.dispatch.packets import WORK_COMPLETE, WORK_FAIL
-from syncbridge.dispatch.store import Changes, JobKey, JobStore
+from syncbridge.dispatch.store import READY, Changes, JobKey, JobStore, Move
 from syncbridge.dispatch.worker import Worker
 from syncbridge.errors import TransientError
 
@@ -103,7 +103,9 @@ class JobQueue:
         self._load()
 
     def _load(self) -> None:
-        for name, priority, jobs, size, last_id in self._store.backlogs():
+        for name, priority, jobs, size, last_id, state in self._store.backlogs():
+            if state != READY:
+                continue
             function = self._function(name)
             line = function.lines[priority]
             line.count = line.on_disk = jobs
@@ -424,7 +426,7 @@ class JobQueue:
         payload = self._store.payload(job.function.name, job.priority, job.id)
         for batch in (self._batch, self._committing):
             if payload is None and job.id in batch.changes.moves:
-                payload = self._store.payload(batch.changes.moves[job.id][0].function, job.priority, job.id)
+                payload = self._store.payload(batch.changes.moves[job.id].old.function, job.priority, job.id)
         return payload
 
     def _refill(self, function: Function, line: Line) -> None:
@@ -525,7 +527,7 @@ class JobQueue:
             logger.warning("job %d of %s took %d workers down: isolated", job.id, function.name, job.attempts)
             if job.background:
                 changes.attempts.pop(job.id, None)
-                changes.moves[job.id] = (key, target.name, job.attempts)
+                changes.moves[job.id] = Move(key, target.name, job.attempts)
             self._put_back(job, target)
             return
         if job.background:

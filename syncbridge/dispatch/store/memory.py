@@ -7,11 +7,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from syncbridge.dispatch.job import JobRecord
-from syncbridge.dispatch.store import Changes, StoredBacklog
+from syncbridge.dispatch.store import READY, Changes, Promise, Result, StoredBacklog
 
 
 class MemoryStore:
     """JobStore in dicts. window() and find() walk over what they search, so give the core a window it never leaves."""
+
+    promise = Promise.MEMORY
 
     def __init__(self) -> None:
         self.queue_id = secrets.token_hex(16)
@@ -21,7 +23,7 @@ class MemoryStore:
     def commit(self, changes: Changes) -> None:
         for record in changes.adds:
             self._jobs[record.function, record.priority][record.id] = record
-        for number, (old, function, attempts) in changes.moves.items():
+        for number, (old, function, attempts, *_) in changes.moves.items():
             record = self._jobs[old.function, old.priority].pop(number)
             self._jobs[function, old.priority][number] = record._replace(function=function, attempts=attempts)
         for number, (key, attempts) in changes.attempts.items():
@@ -39,13 +41,13 @@ class MemoryStore:
         ]
 
     def window(
-        self, function: bytes, priority: int, *, after: int, through: int, limit: int, inline: int
+        self, function: bytes, priority: int, *, after: int, through: int, limit: int, inline: int, state: int = READY
     ) -> list[JobRecord]:
         jobs = self._jobs[function, priority]
         numbers = sorted(number for number in list(jobs) if after < number <= through)[:limit]
         return [jobs[n] if jobs[n].size <= inline else jobs[n]._replace(payload=None) for n in numbers]
 
-    def payload(self, function: bytes, priority: int, number: int) -> bytes | None:
+    def payload(self, function: bytes, priority: int, number: int, state: int = READY) -> bytes | None:
         record = self._jobs[function, priority].get(number)
         return record.payload if record else None
 
@@ -54,6 +56,15 @@ class MemoryStore:
 
     def find(self, number: int) -> JobRecord | None:
         return self._newest(r for r in self._records() if r.id == number)
+
+    def by_due(self, state: int, *, after: tuple[int, int], limit: int) -> list[JobRecord]:
+        return []
+
+    def result(self, number: int) -> Result | None:
+        return None
+
+    def settings(self) -> dict[bytes, bytes]:
+        return {}
 
     def close(self) -> None:
         pass

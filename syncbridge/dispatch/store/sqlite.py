@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from syncbridge.dispatch.job import JobRecord
-from syncbridge.dispatch.store import Changes, JobKey, StoredBacklog
+from syncbridge.dispatch.store import READY, Changes, JobKey, Promise, Result, StoredBacklog
 from syncbridge.errors import ConfigError, TransientError
 
 #: The layout this version writes; a file with a higher number is refused.
@@ -40,6 +40,8 @@ class SqliteStore:
     Raises ConfigError when the path cannot be used (not writable, not a queue, a newer format) and TransientError when
     another process has it.
     """
+
+    promise = Promise.FULL
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
@@ -85,12 +87,12 @@ class SqliteStore:
         if changes.moves:
             moves = [
                 (self._function_id(function), attempts, *self._taken(number, old, totals))
-                for number, (old, function, attempts) in changes.moves.items()
+                for number, (old, function, attempts, *_) in changes.moves.items()
             ]
             writer.executemany(
                 "UPDATE job SET function_id=?, attempts=? WHERE function_id=? AND priority=? AND id=?", moves
             )
-            for old, function, _ in changes.moves.values():
+            for old, function, *_ in changes.moves.values():
                 _count(totals[self._function_id(function), old.priority], 1, old.size)
         if changes.attempts:
             writer.executemany(
@@ -113,7 +115,7 @@ class SqliteStore:
 
     def _rows(self, adds: list[JobRecord], totals: defaultdict[tuple[int, int], list[int]]) -> list[_Row]:
         rows = []
-        for number, name, priority, unique, join_key, submitted, attempts, payload, size in adds:
+        for number, name, priority, unique, join_key, submitted, attempts, payload, size, *_ in adds:
             function = self._function_id(name)
             counts = totals[function, priority]
             counts[0] += 1
@@ -147,7 +149,7 @@ class SqliteStore:
         ]
 
     def window(
-        self, function: bytes, priority: int, *, after: int, through: int, limit: int, inline: int
+        self, function: bytes, priority: int, *, after: int, through: int, limit: int, inline: int, state: int = READY
     ) -> list[JobRecord]:
         rows = self._read(
             f"SELECT {_COLUMNS}, CASE WHEN length(payload) <= ? THEN payload END FROM job "  # noqa: S608 - constants
@@ -159,7 +161,7 @@ class SqliteStore:
             for number, unique, join_key, submitted, attempts, size, payload in rows
         ]
 
-    def payload(self, function: bytes, priority: int, number: int) -> bytes | None:
+    def payload(self, function: bytes, priority: int, number: int, state: int = READY) -> bytes | None:
         rows = self._read(
             "SELECT payload FROM job WHERE function_id=? AND priority=? AND id=?",
             (self._functions.get(function), priority, number),
@@ -186,6 +188,15 @@ class SqliteStore:
             if record:
                 return record
         return None
+
+    def by_due(self, state: int, *, after: tuple[int, int], limit: int) -> list[JobRecord]:
+        return []
+
+    def result(self, number: int) -> Result | None:
+        return None
+
+    def settings(self) -> dict[bytes, bytes]:
+        return {}
 
     def close(self) -> None:
         if self._closed:
