@@ -16,7 +16,7 @@ servers: ## Install MariaDB and Redis, and fetch MySQL into .cache, where they a
 	@scripts/install-servers --mysql
 
 test: venv servers ## Run all tests on real servers (ARGS="-k name" passes through to pytest)
-	@$(python) -m pytest $(ARGS)
+	@$(python) -m pytest -n logical --maxprocesses 4 --dist loadscope $(ARGS)
 
 lint: venv ## Check style and types
 	$(python) -m ruff check .

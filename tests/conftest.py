@@ -30,6 +30,13 @@ def pytest_sessionstart() -> None:
     remove_leftovers()
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the tests counted: kills, rows compared, inputs tried. They print it; this shows it where they passed."""
+    for report in terminalreporter.getreports("passed"):
+        if report.when == "call" and report.capstdout:
+            terminalreporter.write_line(f"{report.nodeid.rpartition('/')[2]}: {report.capstdout.strip()}")
+
+
 def _shared(kind: type[S]) -> Iterator[S]:
     try:
         server = kind().start()

@@ -21,6 +21,7 @@ from syncbridge.sinks.connection import connect
 from syncbridge.sinks.worker import Worker
 from syncbridge.state import State
 from tests.servers import Redis
+from tests.servers.waiting import PATIENCE
 
 ORDERS = '{table: shop.orders, key: "order:{id}"}'
 
@@ -136,7 +137,7 @@ class Running:
 
     async def until(self, condition: Callable[[], Any], within: float = 10.0) -> None:
         """Poll `condition` while the worker works."""
-        deadline = time.monotonic() + within
+        deadline = time.monotonic() + PATIENCE * within
         while not condition():
             if self.task is not None and self.task.done():
                 self.task.result()

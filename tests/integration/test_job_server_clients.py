@@ -16,7 +16,7 @@ from syncbridge.errors import PermanentError, TransientError
 from syncbridge.seams import LaneJob, LaneJobs, LaneQueue
 from tests.servers.job_server import JobServerProcess, Peer
 from tests.servers.process import free_port
-from tests.servers.waiting import eventually
+from tests.servers.waiting import PATIENCE, eventually
 
 LANES = 4
 
@@ -40,7 +40,7 @@ def new_worker(server: JobServerProcess) -> Callable[..., LaneWorker]:
 
 
 def poll_until(queue: LaneQueue, condition: Callable[[], object], timeout: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + PATIENCE * timeout
     while not condition():
         assert time.monotonic() < deadline
         queue.poll(0.1)
