@@ -12,8 +12,8 @@ venv: .venv/complete ## Make the Python environment in .venv, as pinned in requi
 .venv/complete: requirements.lock pyproject.toml
 	@PYTHON="$(PYTHON)" scripts/install-python
 
-servers: ## Install MariaDB and Redis, and fetch MySQL into .cache, where they are missing
-	@scripts/install-servers --mysql
+servers: ## Install MariaDB, Redis and gearmand, and fetch MySQL into .cache, where they are missing
+	@scripts/install-servers --mysql --gearmand
 
 test: venv servers ## Run all tests on real servers (ARGS="-k name" passes through to pytest)
 	@$(python) -m pytest -n logical --maxprocesses 4 --dist loadscope $(ARGS)

@@ -3,6 +3,7 @@
 `mariadb`, `mysql`, `redis_server`  shared by the session; every test gets a fresh database (server.database) or an
                                     emptied Redis. Do not change global settings of these, and do not kill them.
 `new_mariadb`, `new_mysql`, `new_redis`  factories of private servers: new_mariadb(binlog_row_metadata="FULL").
+`new_gearmand`                      the same for Debian's gearmand: new_gearmand(queue_type="libsqlite3").
 `source`                            runs the test twice: on the shared MariaDB and on the shared MySQL.
 `new_source`                        the same for private servers: new_source(binlog_checksum="NONE").
 
@@ -18,7 +19,7 @@ from typing import TypeVar
 
 import pytest
 
-from tests.servers import MariaDB, MissingServer, MySQL, Redis, ServerProcess, SqlServer
+from tests.servers import Gearmand, MariaDB, MissingServer, MySQL, Redis, ServerProcess, SqlServer
 from tests.servers.process import remove_leftovers
 from tests.servers.sql import drop_databases, fresh_database
 
@@ -112,6 +113,11 @@ def new_mysql() -> Iterator[Callable[..., MySQL]]:
 @pytest.fixture
 def new_redis() -> Iterator[Callable[..., Redis]]:
     yield from _factory(Redis)
+
+
+@pytest.fixture
+def new_gearmand() -> Iterator[Callable[..., Gearmand]]:
+    yield from _factory(Gearmand)
 
 
 @pytest.fixture(params=["mariadb", "mysql"])

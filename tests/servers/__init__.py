@@ -10,6 +10,7 @@ Nothing here is a stand-in: every class starts the real program. A program that 
 
 from __future__ import annotations
 
+from tests.servers.gearmand import Gearmand
 from tests.servers.mariadb import MariaDB
 from tests.servers.mysql import MySQL
 from tests.servers.process import MissingServer, ServerProcess, free_port
@@ -17,4 +18,4 @@ from tests.servers.redis import Redis
 from tests.servers.sql import SqlServer
 from tests.servers.waiting import eventually
 
-__all__ = ["MariaDB", "MissingServer", "MySQL", "Redis", "ServerProcess", "SqlServer", "eventually", "free_port"]
+__all__ = ["Gearmand", "MariaDB", "MissingServer", "MySQL", "Redis", "ServerProcess", "SqlServer", "eventually", "free_port"]
