@@ -18,4 +18,14 @@ from tests.servers.redis import Redis
 from tests.servers.sql import SqlServer
 from tests.servers.waiting import eventually
 
-__all__ = ["Gearmand", "MariaDB", "MissingServer", "MySQL", "Redis", "ServerProcess", "SqlServer", "eventually", "free_port"]
+__all__ = [
+    "Gearmand",
+    "MariaDB",
+    "MissingServer",
+    "MySQL",
+    "Redis",
+    "ServerProcess",
+    "SqlServer",
+    "eventually",
+    "free_port",
+]

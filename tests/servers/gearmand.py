@@ -12,7 +12,7 @@ from tests.servers.process import ServerProcess
 class Gearmand(ServerProcess):
     """gearmand; keyword arguments are its options, underscores for dashes, True for an option without a value.
 
-    The default queue is in memory; `Gearmand(queue_type="libsqlite3")` keeps it in the server's folder. Other types need
+    The default queue is in memory; `Gearmand(queue_type="libsqlite3")` keeps it in its folder. Other types need
     their options: `Gearmand(queue_type="MySQL", mysql_host=..., mysql_port=...)`.
     """
 
