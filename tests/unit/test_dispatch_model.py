@@ -253,7 +253,7 @@ class Simulation:
         """kill -9: memory is gone, the commit under way may have made it."""
         if self.batch is not None and self.random.random() < 0.5:
             self.store.commit(self.batch.changes)
-        stored = {r.id: r for jobs in self.store._jobs.values() for r in jobs.values()}
+        stored = dict(self.store._jobs)
         lost_batches = {n for _, n, durable in self.answers if durable} | {n for _, n, d in self.in_flight[0] if d}
         for number, entry in list(self.jobs.items()):
             if entry.background and number not in lost_batches:
