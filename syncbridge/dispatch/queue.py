@@ -237,7 +237,7 @@ class JobQueue:
         for job in batch.upgraded:
             self._downgrade(batch, job)
         for job in batch.jobs:
-            if job.background:
+            if job.stored:  # not one that a background submit joined meanwhile: the next commit decides about that
                 self._unmake(job)
             else:
                 self._activate(job)

@@ -229,7 +229,7 @@ class Simulation:
                 self.drop_unwanted(entry)
         for number in new:
             entry = self.jobs.get(number)
-            if entry and entry.background and number not in upgraded:
+            if entry and entry.background and number not in upgraded and number not in self.upgraded:
                 del self.jobs[number]
             elif entry:
                 entry.queued = True
