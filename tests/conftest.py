@@ -1,8 +1,10 @@
 """Fixtures with real servers.
 
-`mariadb`, `mysql`, `redis_server`  shared by the session; every test gets a fresh database (server.database) or an
-                                    emptied Redis. Do not change global settings of these, and do not kill them.
-`new_mariadb`, `new_mysql`, `new_redis`  factories of private servers: new_mariadb(binlog_row_metadata="FULL").
+`mariadb`, `mysql`, `postgresql`, `redis_server`  shared by the session; every test gets a fresh database
+                                    (server.database) or an emptied Redis. Do not change global settings of these, and
+                                    do not kill them.
+`new_mariadb`, `new_mysql`, `new_postgresql`, `new_redis`  factories of private servers:
+                                    new_mariadb(binlog_row_metadata="FULL").
 `new_gearmand`                      the same for Debian's gearmand: new_gearmand(queue_type="libsqlite3").
 `source`                            runs the test twice: on the shared MariaDB and on the shared MySQL.
 `new_source`                        the same for private servers: new_source(binlog_checksum="NONE").
@@ -19,7 +21,8 @@ from typing import TypeVar
 
 import pytest
 
-from tests.servers import Gearmand, MariaDB, MissingServer, MySQL, Redis, ServerProcess, SqlServer
+from tests.servers import Gearmand, MariaDB, MissingServer, MySQL, PostgreSQL, Redis, ServerProcess, SqlServer
+from tests.servers import postgresql as postgresql_server
 from tests.servers.process import remove_leftovers
 from tests.servers.sql import drop_databases, fresh_database
 
@@ -79,6 +82,11 @@ def _shared_mysql() -> Iterator[MySQL]:
 
 
 @pytest.fixture(scope="session")
+def _shared_postgresql() -> Iterator[PostgreSQL]:
+    yield from _shared(PostgreSQL)
+
+
+@pytest.fixture(scope="session")
 def _shared_redis() -> Iterator[Redis]:
     yield from _shared(Redis)
 
@@ -91,6 +99,13 @@ def mariadb(_shared_mariadb: MariaDB) -> Iterator[SqlServer]:
 @pytest.fixture
 def mysql(_shared_mysql: MySQL) -> Iterator[SqlServer]:
     yield from _with_database(_shared_mysql)
+
+
+@pytest.fixture
+def postgresql(_shared_postgresql: PostgreSQL) -> Iterator[PostgreSQL]:
+    postgresql_server.fresh_database(_shared_postgresql, f"t{next(_numbers)}")
+    yield _shared_postgresql
+    postgresql_server.drop_databases(_shared_postgresql)
 
 
 @pytest.fixture
@@ -108,6 +123,11 @@ def new_mariadb() -> Iterator[Callable[..., MariaDB]]:
 @pytest.fixture
 def new_mysql() -> Iterator[Callable[..., MySQL]]:
     yield from _factory(MySQL)
+
+
+@pytest.fixture
+def new_postgresql() -> Iterator[Callable[..., PostgreSQL]]:
+    yield from _factory(PostgreSQL)
 
 
 @pytest.fixture

@@ -80,15 +80,15 @@ def test_redis_keeps_nothing_or_everything(new_redis: Callable[..., Redis]) -> N
 
 def test_no_server_outlives_a_killed_test_process() -> None:
     script = (
-        "import time; from tests.servers import MariaDB, Redis\n"
-        "servers = [MariaDB().start(), Redis().start()]\n"
+        "import time; from tests.servers import MariaDB, PostgreSQL, Redis\n"
+        "servers = [MariaDB().start(), PostgreSQL().start(), Redis().start()]\n"
         "print(*(server.pid for server in servers), flush=True); time.sleep(600)"
     )
     child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=REPOSITORY)
     assert child.stdout is not None
     with child, child.stdout as output:
         pids = [int(word) for word in output.readline().split()]
-        assert len(pids) == 2
+        assert len(pids) == 3
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from tests.servers.gearmand import Gearmand
 from tests.servers.mariadb import MariaDB
 from tests.servers.mysql import MySQL
+from tests.servers.postgresql import PostgreSQL
 from tests.servers.process import MissingServer, ServerProcess, free_port
 from tests.servers.redis import Redis
 from tests.servers.sql import SqlServer
@@ -23,6 +24,7 @@ __all__ = [
     "MariaDB",
     "MissingServer",
     "MySQL",
+    "PostgreSQL",
     "Redis",
     "ServerProcess",
     "SqlServer",

@@ -23,7 +23,7 @@ _alive: set[ServerProcess] = set()
 def temporary_root() -> Path:
     """This test process's own folder under the system's temporary folder."""
     root = Path(tempfile.gettempdir()) / f"syncbridge-tests-{os.getpid()}"
-    root.mkdir(mode=0o700, exist_ok=True)
+    root.mkdir(mode=0o711, exist_ok=True)  # a server that runs as another user passes through to its own folder
     return root
 
 
