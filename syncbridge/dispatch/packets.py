@@ -17,8 +17,10 @@ from syncbridge.errors import ProtocolError
 REQ: Final = b"\0REQ"
 RES: Final = b"\0RES"
 
-#: A text command, as `PacketReader` reports it. The number 0 is not a packet of the protocol.
+#: What `PacketReader` reports beside packets, by numbers that are no packet of the protocol: a text command, and a
+#: whole packet that only the server may send (its magic is `\0RES`), which is answered with an error and passed over.
 TEXT: Final = 0
+MISDIRECTED: Final = -1
 
 CAN_DO: Final = 1
 CANT_DO: Final = 2
@@ -66,7 +68,7 @@ STATUS_RES_UNIQUE: Final = 42
 NAMES: Final[dict[int, str]] = {
     number: name
     for name, number in list(globals().items())
-    if name.isupper() and isinstance(number, int) and number != TEXT
+    if name.isupper() and isinstance(number, int) and number > TEXT
 }
 
 LAST_TYPE: Final = 42
@@ -80,7 +82,7 @@ MAX_LINE: Final = 8192
 
 _header = struct.Struct(">4sII")
 
-#: (type, body) as they travel; type TEXT: the line without its end.
+#: (type, body) as they travel; type TEXT: the line without its end; type MISDIRECTED: no body.
 Packet = tuple[int, bytes]
 
 
@@ -102,10 +104,6 @@ def arguments(body: bytes, count: int) -> list[bytes]:
     if len(parts) != count:
         raise ProtocolError(f"packet has {len(parts)} arguments where {count} are needed")
     return parts
-
-
-class WrongMagic(ProtocolError):
-    """A well-formed packet for the other direction (a client sent `\\0RES`): gearmand answers it before it closes."""
 
 
 class PacketReader:
@@ -159,12 +157,14 @@ class PacketReader:
             found, kind, size = unpack(data, position)
             if found != magic or not 0 < kind <= LAST_TYPE or size > max_packet:
                 self.error = self._refusal(found, kind, size)
-                return packets
+                if self.error is not None:
+                    return packets
+                kind = MISDIRECTED
             position = body + size
             if position > end:
                 self._keep(data, body - HEADER_SIZE, HEADER_SIZE + size)
                 return packets
-            packets.append((kind, data[body:position]))
+            packets.append((kind, data[body:position] if kind > 0 else b""))
         return packets
 
     def _line(self, data: bytes, start: int, packets: list[Packet]) -> int:
@@ -183,11 +183,12 @@ class PacketReader:
         self._partial = bytearray(memoryview(data)[start:])
         self._needed = needed
 
-    def _refusal(self, magic: bytes, kind: int, size: int) -> ProtocolError:
-        if magic != self._magic:
-            if magic in (REQ, RES):
-                return WrongMagic("packet with the magic of the other direction")
+    def _refusal(self, magic: bytes, kind: int, size: int) -> ProtocolError | None:
+        """Why the stream cannot be read on after this header; None for a packet to pass over."""
+        if magic not in (REQ, RES):
             return ProtocolError("bytes that are not a Gearman packet")
         if not 0 < kind <= LAST_TYPE:
             return ProtocolError(f"unknown packet type {kind}")
-        return ProtocolError(f"packet of {size} bytes announced, the limit is {self._max_packet}")
+        if size > self._max_packet:
+            return ProtocolError(f"packet of {size} bytes announced, the limit is {self._max_packet}")
+        return None if self._magic == REQ else ProtocolError("packet with the magic of the other direction")

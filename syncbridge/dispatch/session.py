@@ -6,6 +6,8 @@ whatever is answered after it waits behind it. NOOP and WORK_* are not replies a
 
 from __future__ import annotations
 
+import logging
+import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -17,10 +19,14 @@ from syncbridge.dispatch.queue import JobQueue
 from syncbridge.dispatch.worker import Worker
 from syncbridge.errors import ProtocolError
 
+logger = logging.getLogger(__name__)
+
 MAX_FUNCTION = 512
 MAX_UNIQUE = 64
 MAX_CLIENT_ID = 128
 
+_LINE_BREAKS = bytes.maketrans(b"\0\r\n", b"   ")
+_DIGITS = re.compile(rb"\s*\+?(\d{1,18})")
 _NOOP = p.response(p.NOOP)
 _NO_JOB = p.response(p.NO_JOB)
 
@@ -74,6 +80,7 @@ class Session:
         self._exceptions = False
         self._handlers: dict[int, Callable[[bytes, float], None]] = {
             p.TEXT: self._on_text,
+            p.MISDIRECTED: self._on_misdirected,
             p.CAN_DO: self._on_can_do,
             p.CANT_DO: self._on_cant_do,
             p.RESET_ABILITIES: self._on_reset_abilities,
@@ -125,10 +132,9 @@ class Session:
                 else:
                     self._error(b"INVALID_COMMAND", b"Command not expected")
             except ProtocolError as error:
-                self._error(b"INVALID_COMMAND", str(error).encode())
-        if self._reader.error is not None and not self.closing:
-            if isinstance(self._reader.error, p.WrongMagic):
-                self._error(b"INVALID_MAGIC", str(self._reader.error).encode())
+                logger.info("%s closed: %s", self.address, error)
+                self.closing = True
+        if self._reader.error is not None:
             self.closing = True
 
     def drain(self) -> bytes:
@@ -202,15 +208,24 @@ class Session:
             function, unique, payload = body.split(b"\0", 2)
         except ValueError:
             raise ProtocolError("SUBMIT_JOB needs function, unique and data") from None
-        if len(function) > MAX_FUNCTION or len(unique) > MAX_UNIQUE:
-            self._error(b"ARGUMENT_TOO_LARGE", b"function name or unique is too long")
+        if not self._acceptable(function, unique):
             return
-        if not function:
-            raise ProtocolError("function name is empty")
         self._unanswered += 1
         job = self.queue.submit(self, function, priority, unique, payload, background, now)
         if job is not None and not background:
             self._waiting[job.id] = job
+
+    def _acceptable(self, function: bytes, unique: bytes) -> bool:
+        """Whether a job of this function and unique may be; if not, it is answered."""
+        if len(unique) > MAX_UNIQUE:
+            self._error(b"ARGUMENT_TOO_LARGE", b"Unique value too large")
+        elif len(function) > MAX_FUNCTION:
+            self._error(b"ARGUMENT_TOO_LARGE", b"Function value too large")
+        elif not function:
+            self._error(b"INVALID_COMMAND", b"Function name is empty")
+        else:
+            return True
+        return False
 
     def _on_get_status(self, body: bytes, now: float) -> None:
         status = self.queue.status(body)
@@ -228,11 +243,10 @@ class Session:
             self._error(b"UNKNOWN_OPTION", b"Server does not recognize given option")
 
     def _on_text(self, line: bytes, now: float) -> None:
-        answer = answer_text(self, line)
-        if answer is None:
-            self.closing = True
-        elif answer:
-            self._reply(answer)
+        self._reply(answer_text(self, line, now))
+
+    def _on_misdirected(self, body: bytes, now: float) -> None:
+        self._error(b"INVALID_MAGIC", b"Request magic expected")
 
     # -- worker packets ------------------------------------------------------------------------------------------
 
@@ -245,12 +259,12 @@ class Session:
         self._send(_NOOP)
 
     def _on_set_client_id(self, body: bytes, now: float) -> None:
-        self.client_id = body[:MAX_CLIENT_ID]
+        # One word of one line, whatever it holds.
+        self.client_id = body[:MAX_CLIENT_ID].translate(_LINE_BREAKS)
 
     def _on_can_do(self, body: bytes, now: float) -> None:
-        if not body or len(body) > MAX_FUNCTION:
-            raise ProtocolError("function name is empty or too long")
-        self.queue.can_do(self._as_worker(), body)
+        if self._acceptable(body, b""):
+            self.queue.can_do(self._as_worker(), body)
 
     def _on_cant_do(self, body: bytes, now: float) -> None:
         self.queue.cannot_do(self._as_worker(), body)
@@ -278,6 +292,8 @@ class Session:
             handle, job, payload = grabbed
             self._reply(p.response(p.JOB_ASSIGN_UNIQ, handle, job.function.name, job.unique, payload))
 
+    # -- reports: a packet without data counts as one with empty data ----------------------------------------------
+
     def _on_work_complete(self, body: bytes, now: float) -> None:
         handle, _, data = body.partition(b"\0")
         self._reported(self.queue.complete(self._as_worker(), handle, data))
@@ -288,22 +304,31 @@ class Session:
 
     def _on_work_exception(self, body: bytes, now: float) -> None:
         handle, _, data = body.partition(b"\0")
-        self._reported(self.queue.fail(self._as_worker(), handle, now, p.WORK_EXCEPTION, data))
+        known = self.queue.fail(self._as_worker(), handle, now, p.WORK_EXCEPTION, data)
+        self._reported(known, b"An exception was received for a job that does not exist")
 
     def _on_work_data(self, body: bytes, now: float) -> None:
         handle, _, data = body.partition(b"\0")
-        self._reported(self.queue.progress(self._as_worker(), handle, p.WORK_DATA, data))
+        known = self.queue.progress(self._as_worker(), handle, p.WORK_DATA, data)
+        self._reported(known, b"Job does not exist on server")
 
     def _on_work_warning(self, body: bytes, now: float) -> None:
         handle, _, data = body.partition(b"\0")
-        self._reported(self.queue.progress(self._as_worker(), handle, p.WORK_WARNING, data))
+        known = self.queue.progress(self._as_worker(), handle, p.WORK_WARNING, data)
+        self._reported(known, b"Job does not exist on server")
 
     def _on_work_status(self, body: bytes, now: float) -> None:
         handle, numerator, denominator = p.arguments(body, 3)
         worker = self._as_worker()
-        self.queue.set_status(worker, handle, numerator, denominator)
+        self.queue.set_status(worker, handle, _number(numerator), _number(denominator))
         self._reported(self.queue.progress(worker, handle, p.WORK_STATUS, numerator + b"\0" + denominator))
 
-    def _reported(self, known: bool) -> None:
+    def _reported(self, known: bool, otherwise: bytes = b"Job given in work result not found") -> None:
         if not known:
-            self._error(b"JOB_NOT_FOUND", b"Job given in work result not found")
+            self._error(b"JOB_NOT_FOUND", otherwise)
+
+
+def _number(text: bytes) -> bytes:
+    """What GET_STATUS says of a progress: the number the text begins with, 0 without one."""
+    digits = _DIGITS.match(text)
+    return b"%d" % int(digits[1]) if digits else b"0"

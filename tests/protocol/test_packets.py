@@ -96,14 +96,19 @@ def test_packets_before_garbage_are_delivered_and_none_after(garbage: bytes) -> 
     reader = p.PacketReader()
     assert reader.receive(echo + garbage + echo) == [(p.ECHO_REQ, b"1")]
     assert isinstance(reader.error, ProtocolError)
-    assert not isinstance(reader.error, p.WrongMagic)
     assert reader.receive(echo) == []
 
 
-def test_packet_of_the_other_direction_is_told_apart() -> None:
+def test_packet_of_the_other_direction_is_passed_over_by_a_server_and_an_error_for_a_client() -> None:
     reader = p.PacketReader()
-    assert reader.receive(p.response(p.NOOP)) == []
-    assert isinstance(reader.error, p.WrongMagic)
+    wire = p.response(p.ECHO_RES, b"body") + p.request(p.ECHO_REQ, b"x")
+    assert reader.receive(wire[:14]) == []
+    assert reader.receive(wire[14:]) == [(p.MISDIRECTED, b""), (p.ECHO_REQ, b"x")]
+    assert reader.receive(struct.pack(">4sII", p.RES, p.NOOP, 0xFFFFFFFF)) == []
+    assert "limit" in str(reader.error)
+    client = p.PacketReader(magic=p.RES)
+    assert client.receive(p.request(p.PRE_SLEEP)) == []
+    assert "other direction" in str(client.error)
 
 
 def test_a_packet_of_exactly_the_limit_passes_and_one_byte_more_does_not() -> None:
@@ -140,6 +145,7 @@ def test_too_few_arguments_are_refused() -> None:
 
 valid = st.one_of(
     st.builds(p.request, st.integers(1, p.LAST_TYPE), st.binary(max_size=40)),
+    st.builds(p.response, st.integers(1, p.LAST_TYPE), st.binary(max_size=40)),
     st.builds(lambda text: text + b"\n", st.binary(max_size=20)),
 )
 
@@ -158,5 +164,5 @@ def test_any_bytes_give_items_or_protocol_error_whatever_the_cuts(stream: bytes,
     assert str(pieces.error) == str(whole.error)
     assert pieces.held <= max(200 + p.HEADER_SIZE, p.MAX_LINE)
     for kind, body in expected:
-        assert kind == p.TEXT or kind in range(1, p.LAST_TYPE + 1)
+        assert kind in range(p.MISDIRECTED, p.LAST_TYPE + 1)
         assert isinstance(body, bytes)
