@@ -14,7 +14,9 @@ import pytest
 from syncbridge.dispatch.job import JobRecord
 from syncbridge.dispatch.store import JobStore
 from syncbridge.dispatch.store.memory import MemoryStore
+from syncbridge.dispatch.store.redis import RedisStore
 from syncbridge.dispatch.store.sqlite import SqliteStore
+from tests.servers import Redis
 
 
 class Backend:
@@ -102,6 +104,39 @@ class Sqlite(Backend):
             database.close()
 
 
+class RedisQueue(Backend):
+    remote = True
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        super().__init__(request)
+        self.server: Redis = request.getfixturevalue("new_redis")(appendonly=True, appendfsync="always")
+        self._store: RedisStore | None = None
+
+    def open(self) -> JobStore:
+        self.close()
+        self._store = RedisStore(f"{self.server.url()}?prefix=test")
+        return self._store
+
+    def corrupt(self, job: JobRecord) -> None:
+        with self.server.client() as client:
+            assert client.hset("syncbridge:queue:{test}:payload", str(job.id), "shorter or longer") == 0
+
+    def set_format(self, number: int) -> None:
+        with self.server.client() as client:
+            client.hset("syncbridge:queue:{test}:meta", "format", number)
+
+    def cut(self) -> None:
+        self.server.kill9()
+
+    def mend(self) -> None:
+        self.server.start()
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+
+
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest], Backend]] = {
     "memory": Memory,
+    "redis": RedisQueue,
 }
