@@ -25,13 +25,34 @@ EVENTS_APPLIED = Counter(
 TRANSACTIONS = Counter("syncbridge_transactions_captured", "Transactions read from the source")
 QUEUE_WAIT = Histogram("syncbridge_queue_wait_seconds", "From capture to the worker", buckets=_SECONDS)
 APPLY = Histogram("syncbridge_apply_seconds", "One batch applied to Redis", buckets=_SECONDS)
-COMMIT = Histogram("syncbridge_queue_commit_seconds", "One group commit of the queue's store", buckets=_SECONDS)
+COMMIT = Histogram(
+    "syncbridge_queue_commit_seconds", "One group commit of the queue's store, fsync included", buckets=_SECONDS
+)
+COMMIT_JOBS = Counter("syncbridge_queue_commit_jobs", "Jobs that group commits added, moved or removed")
 COMMIT_FAILED = Counter("syncbridge_queue_commits_failed", "Group commits that the queue's store refused")
-QUEUE_JOBS = Gauge("syncbridge_queue_jobs", "Jobs in the queue", ["function"], multiprocess_mode="mostrecent")
+QUEUE_JOBS = Gauge(
+    "syncbridge_queue_jobs", "Jobs in the queue, running ones included", ["function"], multiprocess_mode="mostrecent"
+)
+QUEUE_WAITING = Gauge(
+    "syncbridge_queue_waiting", "Jobs that wait for a worker", ["function", "priority"], multiprocess_mode="mostrecent"
+)
+QUEUE_RUNNING = Gauge(
+    "syncbridge_queue_running", "Jobs in the hands of workers", ["function"], multiprocess_mode="mostrecent"
+)
 QUEUE_OLDEST = Gauge(
     "syncbridge_queue_oldest_seconds", "Age of the oldest job", ["function"], multiprocess_mode="mostrecent"
 )
+QUEUE_WORKERS = Gauge(
+    "syncbridge_queue_workers", "Workers that can do a function", ["function"], multiprocess_mode="mostrecent"
+)
+QUEUE_CONNECTIONS = Gauge("syncbridge_queue_connections", "Open connections", multiprocess_mode="mostrecent")
+QUEUE_BYTES = Gauge("syncbridge_queue_bytes", "Payload bytes of stored jobs", multiprocess_mode="mostrecent")
+JOBS_SUBMITTED = Counter("syncbridge_queue_submitted", "Jobs accepted", ["function"])
+JOBS_COMPLETED = Counter("syncbridge_queue_completed", "Jobs that ended with WORK_COMPLETE", ["function"])
+JOBS_FAILED = Counter("syncbridge_queue_failed", "Jobs whose worker said WORK_FAIL or WORK_EXCEPTION", ["function"])
+JOBS_TIMED_OUT = Counter("syncbridge_queue_timed_out", "Jobs that ran longer than they may", ["function"])
 JOBS_REQUEUED = Counter("syncbridge_queue_requeued", "Jobs that came back to the queue", ["function"])
+JOBS_DEAD = Counter("syncbridge_queue_dead", "Jobs that joined the dead-letter list of the queue", ["function"])
 JOBS_ISOLATED = Counter("syncbridge_queue_isolated", "Jobs set apart because they took workers down", ["function"])
 RETRIES = Gauge("syncbridge_retries_pending", "Rows in the retry table", multiprocess_mode="mostrecent")
 DEAD_LETTERS = Gauge("syncbridge_dead_letters", "Rows in the dead-letter table", multiprocess_mode="mostrecent")

@@ -16,12 +16,12 @@ from typing import Any
 
 from syncbridge import metrics
 from syncbridge.capture.capture import Capture
-from syncbridge.config import Config
-from syncbridge.dispatch.function import Tally
-from syncbridge.dispatch.limits import Limits
-from syncbridge.dispatch.server import JobServer, relax_garbage_collection
+from syncbridge.config import Config, HttpConfig
+from syncbridge.dispatch.server import relax_garbage_collection
+from syncbridge.dispatch.service import ServerSettings, Service
 from syncbridge.dispatch.store.sqlite import SqliteStore
 from syncbridge.dispatch.submitter import GearmanLanes
+from syncbridge.dispatch.target import own_targets
 from syncbridge.dispatch.worker_client import LaneWorker
 from syncbridge.errors import SyncbridgeError
 from syncbridge.http import HttpServer, application
@@ -39,7 +39,7 @@ SUPERVISED = "SYNCBRIDGE_SUPERVISED"
 
 def run_capture(config: Config) -> None:
     """Capture until stopped."""
-    with _process(config):
+    with _process(config.name, config.http):
         state = State.open(config.state, config.name)
         mirror = RedisMirror(config)
         capture = Capture(config, state, _lanes(config), mirror)
@@ -52,56 +52,35 @@ def run_capture(config: Config) -> None:
             state.close()
 
 
-def run_server(config: Config) -> None:
+def run_server(settings: ServerSettings) -> None:
     """The job server until stopped."""
     relax_garbage_collection()
-    _run_async(config, _serve(config))
+    _run_async(settings.name, settings.http, _serve(settings))
 
 
 def run_worker(config: Config) -> None:
     """One sink worker until stopped."""
-    _run_async(config, _work(config))
+    _run_async(config.name, config.http, _work(config))
 
 
 # -- the queue ---------------------------------------------------------------------------------------------------------
 
 
 def _lanes(config: Config) -> GearmanLanes:
-    return GearmanLanes(config.name, [config.queue.address], max_packet=config.queue.max_packet)
+    return GearmanLanes(config.name, own_targets(config), max_packet=config.queue.max_packet)
 
 
-class QueueMetrics:
-    """The job server's observer."""
-
-    def jobs(self, function: str, tally: Tally) -> None:
-        metrics.JOBS_REQUEUED.labels(function).inc(tally.requeued)
-        if tally.isolated:
-            metrics.JOBS_ISOLATED.labels(function).inc(tally.isolated)
-
-    def commit(self, seconds: float, changes: int) -> None:
-        metrics.COMMIT.observe(seconds)
-
-    def commit_failed(self, reason: str) -> None:
-        metrics.COMMIT_FAILED.inc()
-
-
-async def _serve(config: Config) -> None:
-    path = config.queue.store_path
+async def _serve(settings: ServerSettings) -> None:
+    path = settings.queue.store_path
+    assert path is not None
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    limits = Limits(max_bytes=config.queue.max_bytes, max_packet=config.queue.max_packet)
-    listen = config.queue.listen
-    server = JobServer(listen.host, listen.port, SqliteStore(path), limits=limits, observer=QueueMetrics())
+    service = Service(settings.queue, SqliteStore(path), private=settings.private)
     stop = _stop_event()
-    await server.start()
+    await service.start()
     try:
-        while not stop.is_set():
-            for function, found in server.stats().items():
-                metrics.QUEUE_JOBS.labels(function).set(found.total)
-                metrics.QUEUE_OLDEST.labels(function).set(found.oldest_age)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), GAUGE_INTERVAL)
+        await service.observe(stop)
     finally:
-        await server.stop()
+        await service.stop()
 
 
 # -- the sink ----------------------------------------------------------------------------------------------------------
@@ -127,7 +106,7 @@ async def _work(config: Config) -> None:
     jobs = LaneWorker(
         config.name,
         max(config.queue.lanes, known.lanes if known else 0),  # those of an earlier sync.yaml may still hold jobs
-        [config.queue.address],
+        own_targets(config),
         client_id=f"{config.name}-{os.getpid()}",
         max_packet=config.queue.max_packet,
     )
@@ -153,10 +132,10 @@ async def _work(config: Config) -> None:
 # -- every stage -------------------------------------------------------------------------------------------------------
 
 
-def _run_async(config: Config, stage: Coroutine[Any, Any, None]) -> None:
+def _run_async(name: str, http: HttpConfig, stage: Coroutine[Any, Any, None]) -> None:
     import uvloop
 
-    with _process(config), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with _process(name, http), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(stage)
 
 
@@ -169,20 +148,20 @@ def _stop_event() -> asyncio.Event:
 
 
 @contextmanager
-def _process(config: Config) -> Iterator[None]:
+def _process(name: str, http: HttpConfig) -> Iterator[None]:
     """What every stage's process needs around it: an end with its supervisor, or metrics of its own."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))  # until the stage itself listens: nothing is in hand yet
     supervisor = os.environ.get(SUPERVISED)
-    http: HttpServer | None = None
+    metrics_server: HttpServer | None = None
     if supervisor:
         end_with_parent(int(supervisor))
-    elif config.http.listen is not None:
-        metrics.describe_build(config.name)
-        http = HttpServer(config.http.listen, application(metrics.with_lag(), lambda: ""))
-        http.start()
+    elif http.listen is not None:
+        metrics.describe_build(name)
+        metrics_server = HttpServer(http.listen, application(metrics.with_lag(), lambda: ""))
+        metrics_server.start()
     try:
         yield
     finally:
-        if http is not None:
-            http.stop()
+        if metrics_server is not None:
+            metrics_server.stop()

@@ -11,6 +11,8 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from syncbridge import metrics
 from syncbridge.config import Config, load_config
+from syncbridge.dispatch.target import Target, own_targets
 from syncbridge.errors import ConfigError
 from syncbridge.http import HttpServer, application
 from syncbridge.run_folder import RunFolder
@@ -42,13 +45,22 @@ def run(config_path: Path, config: Config) -> int:
     return asyncio.run(Supervisor(config_path, config).run())
 
 
+class _Probe(asyncio.Protocol):
+    """Connects, and that is all."""
+
+    transport: asyncio.BaseTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+
 class Supervisor:
     """Children, signals, metrics. One per `syncbridge run`."""
 
     def __init__(self, config_path: Path, config: Config) -> None:
         self._config_path = config_path
         self._config = config
-        self._folder = RunFolder(config.queue.store_path.parent, config.name)
+        self._folder = RunFolder(config.folder, config.name)
         self._registry = self._make_registry()
         self._started = time.monotonic()
         self._stop = asyncio.Event()
@@ -100,19 +112,23 @@ class Supervisor:
         """The queue first: who finds it missing has to wait and try again."""
         server, *others = self._stages
         server.start()
-        host, port = self._config.queue.address
+        targets = own_targets(self._config)
         deadline = time.monotonic() + QUEUE_START
         while time.monotonic() < deadline and not self._stop.is_set():
-            try:
-                _, writer = await asyncio.open_connection(host, port)
-            except OSError:
-                await asyncio.sleep(0.02)
-            else:
-                writer.close()
+            if await self._answers(targets):
                 break
+            await asyncio.sleep(0.02)
         for stage in others:
             if not self._stop.is_set():
                 stage.start()
+
+    async def _answers(self, targets: Sequence[Target]) -> bool:
+        for target in targets:
+            with suppress(OSError):
+                protocol = await target.open(_Probe)
+                protocol.transport.close()
+                return True
+        return False
 
     async def _stop_stages(self, stages: list[Stage]) -> None:
         for kind, seconds in (("capture", CAPTURE_STOP), ("worker", WORKER_STOP), ("server", SERVER_STOP)):

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from syncbridge import __version__
-from syncbridge.commands import check, dead_letter, demo, explain, init, run, snapshot, status, verify
+from syncbridge.commands import check, dead_letter, demo, explain, init, run, server, snapshot, status, verify
 from syncbridge.errors import SyncbridgeError
 
 #: Click's root of usage errors. Newer typers carry a click of their own: this finds the one in use.
@@ -82,6 +82,7 @@ def options(
 init.register(app)
 check.register(app)
 run.register(app)
+server.register(app)
 snapshot.register(app)
 verify.register(app)
 explain.register(app)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import http.client
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
@@ -23,7 +24,8 @@ from rich.text import Text
 from syncbridge.commands import snapshot
 from syncbridge.commands.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_state
 from syncbridge.commands.output import console, moment, printable, say_json
-from syncbridge.config import Address, Config, load_config
+from syncbridge.config import Config, load_config
+from syncbridge.dispatch.target import Target, own_targets
 from syncbridge.errors import SyncbridgeError
 from syncbridge.seams import ISOLATED_SUFFIX, LANE_PREFIX
 
@@ -131,21 +133,28 @@ def _ask_state(config: Config, found: Status) -> None:
 
 
 def _ask_queue(config: Config, found: Status) -> None:
-    found.queue_id = text_command(config.queue.listen, "queue id").removeprefix("OK ").strip()
-    found.lanes = parse_lanes(text_command(config.queue.listen, "status"), config.name)
+    found.queue_id = text_command(own_targets(config), "queue id").removeprefix("OK ").strip()
+    found.lanes = parse_lanes(text_command(own_targets(config), "status"), config.name)
 
 
-def text_command(address: Address, command: str) -> str:
+def text_command(targets: Sequence[Target], command: str) -> str:
     """Send one text command to a job server; its answer: one line, or lines up to a lone '.'. Raises OSError."""
     answer = b""
-    with socket.create_connection(_reachable(address), TIMEOUT) as connection:
+    with _connect(targets) as connection:
         connection.sendall(command.encode() + b"\n")
         while not (answer.endswith(b".\n") if command == "status" else answer.endswith(b"\n")):
             received = connection.recv(65536)
             if not received or len(answer) > MAX_ANSWER:
-                raise OSError(f"{address} does not answer as a job server does")
+                raise OSError(f"{targets[-1]} does not answer as a job server does")
             answer += received
     return answer.decode("utf-8", "replace")
+
+
+def _connect(targets: Sequence[Target]) -> socket.socket:
+    for target in targets[:-1]:
+        with suppress(OSError):
+            return target.connect(TIMEOUT)
+    return targets[-1].connect(TIMEOUT)
 
 
 def parse_lanes(answer: str, pipeline: str) -> list[Lane]:
@@ -162,8 +171,8 @@ def parse_lanes(answer: str, pipeline: str) -> list[Lane]:
 def _ask_metrics(config: Config, found: Status) -> None:
     if config.http.listen is None:
         return
-    host, port = _reachable(config.http.listen)
-    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
+    address = config.http.listen.reachable
+    connection = http.client.HTTPConnection(address.host, address.port, timeout=TIMEOUT)
     try:
         connection.request("GET", "/metrics")
         answer = connection.getresponse()
@@ -185,11 +194,6 @@ def take_metrics(text: str, found: Status) -> None:
     found.stages = {
         sample.labels["stage"]: bool(sample.value) for sample in samples if sample.name == "syncbridge_stage_up"
     }
-
-
-def _reachable(address: Address) -> tuple[str, int]:
-    """Where to find a listener of this host that listens on `address`."""
-    return ("127.0.0.1" if address.host in ("0.0.0.0", "::") else address.host, address.port)  # noqa: S104 - comparison
 
 
 def render(found: Status) -> Group:

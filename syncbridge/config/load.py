@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from syncbridge.config.model import Config, with_default_paths
+from syncbridge.config.queue import QueueConfig
 from syncbridge.config.refusal import path_text, refusal
 from syncbridge.errors import ConfigError
 
@@ -45,6 +46,29 @@ def parse_config(text: str, environ: Mapping[str, str] | None = None, *, root: b
     except ValidationError as error:
         raise refusal(error, raw) from None  # the cause would carry the values, secrets included
     return with_default_paths(config, environ, root=os.geteuid() == 0 if root is None else root)
+
+
+def queue_from_options(options: Mapping[str, Any], base: QueueConfig, names: Mapping[str, str]) -> QueueConfig:
+    """The queue section of a sync.yaml (`base`) with some of its settings replaced by a command's options.
+
+    `options` is a section as it would be written, without what was not given; `names` says which option stands for a
+    path in it (`tls.cert`: `--tls-cert`), for messages.
+    """
+
+    def name(loc: tuple[int | str, ...]) -> str:
+        path = ".".join(part for part in loc if isinstance(part, str))
+        return names.get(path, f"queue.{path_text(loc)}")
+
+    given = {field: getattr(base, field) for field in base.model_fields_set}
+    for field, value in options.items():
+        if isinstance(value, dict):
+            block = getattr(base, field)
+            value = ({} if block is None else {f: getattr(block, f) for f in block.model_fields_set}) | value
+        given[field] = value
+    try:
+        return QueueConfig.model_validate(given)
+    except ValidationError as error:
+        raise refusal(error, dict(options), model=QueueConfig, name=name) from None
 
 
 class _Loader(yaml.SafeLoader):

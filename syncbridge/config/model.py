@@ -9,14 +9,15 @@ from collections.abc import Mapping as MappingABC
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
 
+from syncbridge.config.base import Model as _Model
+from syncbridge.config.base import OptionalAddressField, UrlField
+from syncbridge.config.queue import QueueConfig
 from syncbridge.config.values import Address, Duration, ImpossibleError, OnDelete, Size, Ttl, Url
 from syncbridge.expression import check_expression
 from syncbridge.template import TABLE, Template
 
-UrlField = Annotated[Url, BeforeValidator(Url.parse)]
-AddressField = Annotated[Address, BeforeValidator(Address.parse)]
 # Written as in sync.yaml, so that a stored mapping can be read again.
 OnDeleteField = Annotated[OnDelete, BeforeValidator(OnDelete.parse), PlainSerializer(str)]
 TtlField = Annotated[
@@ -28,10 +29,6 @@ TtlField = Annotated[
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 #: `{_table}` and `{_key}` (primary key values joined by ':') are ours; see syncbridge.template.
 DEFAULT_KEY = "{_table}:{_key}"
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
 class SourceConfig(_Model):
@@ -86,44 +83,6 @@ class SourceConfig(_Model):
         return self
 
 
-class QueueConfig(_Model):
-    """The durable queue between capture and sinks."""
-
-    url: str = "embedded"
-    listen: AddressField = Address("127.0.0.1", 4730)
-    store: str = ""
-    #: Row order is kept within a lane; workers share the lanes.
-    lanes: int = Field(default=8, ge=1, le=256)
-    #: Payload bytes in the store at which submits are refused until workers catch up.
-    max_bytes: Size = 4 * 2**30
-    #: Largest packet anybody may send.
-    max_packet: Size = 64 * 2**20
-
-    @field_validator("url")
-    @classmethod
-    def _embedded(cls, value: str) -> str:
-        if value != "embedded":
-            raise ValueError("only the embedded queue is built yet; write embedded")
-        return value
-
-    @field_validator("store")
-    @classmethod
-    def _sqlite(cls, value: str) -> str:
-        if value and not value.startswith("sqlite:///"):
-            raise ValueError("only SQLite stores are built yet; write sqlite:///path/queue.db")
-        return value
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Where clients on this host reach the listener: one that listens everywhere is reached on loopback."""
-        everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a comparison
-        return everywhere.get(self.listen.host, self.listen.host), self.listen.port
-
-    @property
-    def store_path(self) -> Path:
-        return Path(self.store.removeprefix("sqlite:///"))
-
-
 class SinkConfig(_Model):
     """Where rows go."""
 
@@ -175,12 +134,7 @@ class RetryConfig(_Model):
 class HttpConfig(_Model):
     """Where /metrics, /healthz and /readyz listen; `listen: off` turns it off."""
 
-    listen: AddressField | None = Address("127.0.0.1", 9108)
-
-    @field_validator("listen", mode="before")
-    @classmethod
-    def _off(cls, value: Any) -> Any:
-        return None if value in ("off", False) else value
+    listen: OptionalAddressField = Address("127.0.0.1", 9108)
 
 
 class Columns(_Model):
@@ -336,9 +290,11 @@ class Config(_Model):
                         ("mappings", index, "key"),
                         f"mappings[{first}] writes the same keys: change one of the keys or remove one mapping",
                     )
-        if self.http.listen is not None and self.http.listen == self.queue.listen and self.http.listen.port:
-            raise ImpossibleError(("http", "listen"), "queue.listen has the same address: choose another port")
-        if self.state and self.state == self.queue.store:
+        for path, address in self.queue.listeners():
+            if self.http.listen is not None and self.http.listen == address and self.http.listen.port:
+                place = f"queue.{path[0]}" if path[0] == "listen" else f"queue.{path[0]}.listen"
+                raise ImpossibleError(("http", "listen"), f"{place} has the same address: choose another port")
+        if self.state and self.state == self.queue.store and self.queue.store_path is not None:
             raise ImpossibleError(("state",), "queue.store names the same file: choose another")
         return self
 
@@ -346,6 +302,12 @@ class Config(_Model):
     def server_id(self) -> int:
         """Our replica id: as configured, else stable for the name and far from the small numbers people choose."""
         return self.source.server_id or (zlib.crc32(f"syncbridge:{self.name}".encode()) | 0x40000000)
+
+    @property
+    def folder(self) -> Path:
+        """Where the processes of one `syncbridge run` meet: beside the queue's file, else the default folder."""
+        path = self.queue.store_path
+        return path.parent if path is not None else default_folder(self.name, os.environ, root=os.geteuid() == 0)
 
     def mappings_of(self, db: str, table: str) -> list[Mapping]:
         return [mapping for mapping in self.mappings if mapping.covers(db, table)]
@@ -366,13 +328,17 @@ def _same_keys(one: Mapping, other: Mapping) -> bool:
     return Template(one.key).glob(tables[0]) == Template(other.key).glob(tables[1])
 
 
+def default_folder(name: str, environ: MappingABC[str, str], *, root: bool) -> Path:
+    """Where files of a pipeline go when nobody says where."""
+    if root:
+        return Path("/var/lib/syncbridge") / name
+    home = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME", "."), ".local", "state")
+    return Path(home) / "syncbridge" / name
+
+
 def with_default_paths(config: Config, environ: MappingABC[str, str], *, root: bool) -> Config:
     """Fill `queue.store` and `state` with files under the state folder of this user."""
-    if root:
-        folder = Path("/var/lib/syncbridge") / config.name
-    else:
-        home = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME", "."), ".local", "state")
-        folder = Path(home) / "syncbridge" / config.name
+    folder = default_folder(config.name, environ, root=root)
     queue = config.queue
     if not queue.store:
         queue = queue.model_copy(update={"store": f"sqlite:///{folder / 'queue.db'}"})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -32,8 +32,18 @@ _DEFAULT = object()
 _Location = tuple[int | str, ...]
 
 
-def refusal(error: ValidationError, raw: dict[Any, Any]) -> ConfigError:
-    """The ConfigError for the most telling of the model's complaints; `raw` is the document before secrets."""
+def refusal(
+    error: ValidationError,
+    raw: dict[Any, Any],
+    *,
+    model: type[BaseModel] = Config,
+    name: Callable[[_Location], str] | None = None,
+) -> ConfigError:
+    """The ConfigError for the most telling of the model's complaints; `raw` is the document before secrets.
+
+    `name`: what to call a place in the document, when it was no document.
+    """
+    name = name or path_text
     complaints = _telling(error.errors(include_url=False))
     first = complaints[0]
     more = f" ({len(complaints) - 1} more after this one)" if len(complaints) > 1 else ""
@@ -41,23 +51,25 @@ def refusal(error: ValidationError, raw: dict[Any, Any]) -> ConfigError:
     if first["type"] in ("extra_forbidden", "invalid_key"):
         place = (str(loc[0]), str(loc[-1]))
         if len(loc) > 1 and place in _NOT_BUILT:
-            return ConfigError(f"{path_text(loc)}: not built yet{more}", hint=_NOT_BUILT[place])
-        return ConfigError(f"{path_text(loc)}: unknown key{more}", hint=_did_you_mean(loc))
+            return ConfigError(f"{name(loc)}: not built yet{more}", hint=_NOT_BUILT[place])
+        return ConfigError(f"{name(loc)}: unknown key{more}", hint=_did_you_mean(model, loc))
     if first["type"] == "missing":
         hint = f"a minimal sync.yaml has source.url, sink.url and mappings: add {path_text(loc)}"
+        if len(loc) > 2 or model is not Config:
+            hint = f"add {name(loc)}"
         if loc[0] == "mappings" and len(loc) > 1:
             hint = "name the table of this mapping: table: db.table"
-        return ConfigError(f"{path_text(loc)}: missing{more}", hint=hint)
+        return ConfigError(f"{name(loc)}: missing{more}", hint=hint)
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, ImpossibleError):
         loc = (*loc, *cause.path)
     path, value = _as_written(raw, loc)
     if value is _DEFAULT:
-        return ConfigError(f"{path_text(path)}: its default is not possible here{more}", hint=_mend(first, loc))
+        return ConfigError(f"{name(path)}: its default is not possible here{more}", hint=_mend(model, first, loc))
     shown = (
         "" if _secret(path) or isinstance(value, (dict, list)) else f" {'nothing' if value is None else repr(value)}"
     )
-    return ConfigError(f"{path_text(path) or 'sync.yaml'}:{shown} is not possible{more}", hint=_mend(first, loc))
+    return ConfigError(f"{name(path) or 'sync.yaml'}:{shown} is not possible{more}", hint=_mend(model, first, loc))
 
 
 def path_text(loc: Sequence[int | str]) -> str:
@@ -98,10 +110,10 @@ def _secret(path: _Location) -> bool:
     return any(isinstance(part, str) and _SECRET.search(part) for part in path)
 
 
-def _mend(complaint: ErrorDetails, loc: _Location) -> str:
+def _mend(model: type[BaseModel], complaint: ErrorDetails, loc: _Location) -> str:
     kind = complaint["type"]
     if kind in ("model_type", "dict_type", "model_attributes_type"):
-        known = _model_at(loc)
+        known = _model_at(model, loc)
         return "write an indented block of keys" + (f": {', '.join(sorted(known.model_fields))}" if known else "")
     if kind in ("tuple_type", "list_type", "too_short"):
         return "write a list with one entry or more, each starting with -"
@@ -109,18 +121,22 @@ def _mend(complaint: ErrorDetails, loc: _Location) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _did_you_mean(loc: _Location) -> str:
-    known = sorted((_model_at(loc[:-1]) or Config).model_fields)
+def _did_you_mean(model: type[BaseModel], loc: _Location) -> str:
+    known = sorted((_model_at(model, loc[:-1]) or model).model_fields)
     close = difflib.get_close_matches(str(loc[-1]), known, n=1)
     return f"did you mean {close[0]}?" if close else f"known keys here: {', '.join(known)}"
 
 
-def _model_at(loc: _Location) -> type[BaseModel] | None:
-    model: type[BaseModel] | None = Config
+def _model_at(root: type[BaseModel], loc: _Location) -> type[BaseModel] | None:
+    model: type[BaseModel] | None = root
+    of_any_name = False  # the next part is a key of a dict, not a field
     for part in loc:
-        if isinstance(part, str) and model is not None:
+        if of_any_name:
+            of_any_name = False
+        elif isinstance(part, str) and model is not None:
             inner = model.model_fields.get(part)
             model = None if inner is None else model_of(inner.annotation)
+            of_any_name = inner is not None and getattr(inner.annotation, "__origin__", None) is dict
     return model
 
 

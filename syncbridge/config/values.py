@@ -5,6 +5,7 @@ Each type parses one scalar and raises ValueError with a sentence that names the
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -21,6 +22,8 @@ class ImpossibleError(ValueError):
         self.path = path
 
 
+#: Bytes that the system's address of a Unix socket holds, its final NUL not counted.
+LONGEST_SOCKET_PATH = 107
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _DURATION_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+)\s*(B|KB|MB|GB|KiB|MiB|GiB)?", re.IGNORECASE)
@@ -71,6 +74,43 @@ class Address:
     @property
     def loopback(self) -> bool:
         return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+    @property
+    def reachable(self) -> Address:
+        """Where clients on this host reach a listener here: one that listens everywhere is reached on loopback."""
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a comparison
+        return Address(everywhere.get(self.host, self.host), self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class SocketPath:
+    """A Unix socket, `unix:/path`."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+    @staticmethod
+    def means(value: Any) -> bool:
+        """Whether this was meant to be one."""
+        return isinstance(value, SocketPath) or str(value).startswith("unix:")
+
+    @classmethod
+    def parse(cls, value: Any) -> SocketPath:
+        if isinstance(value, SocketPath):
+            return value
+        path = str(value).removeprefix("unix:")
+        path = path.removeprefix("//") if path.startswith("///") else path
+        if not path or path.endswith("/") or path.startswith("//"):
+            raise ValueError("write a Unix socket as unix:/path, for example unix:/run/syncbridge/queue.sock")
+        if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+            raise ValueError(f"the path of a Unix socket has at most {LONGEST_SOCKET_PATH} bytes: choose a shorter one")
+        return cls(path)
+
+    @property
+    def loopback(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,22 +8,23 @@ The loop never waits for the disk: the commit runs in a thread. No rule of the q
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import logging
-import os
 import socket
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, cast
 
+from syncbridge.config import Address
 from syncbridge.dispatch.batch import Batch
 from syncbridge.dispatch.function import Tally
 from syncbridge.dispatch.limits import Limits
+from syncbridge.dispatch.listeners import Listener, TcpListener
 from syncbridge.dispatch.queue import FunctionStats, JobQueue
 from syncbridge.dispatch.session import Session
 from syncbridge.dispatch.store import JobStore
-from syncbridge.errors import ConfigError, SyncbridgeError, TransientError
+from syncbridge.errors import SyncbridgeError
 
 logger = logging.getLogger(__name__)
 
@@ -47,17 +48,23 @@ class Observer(Protocol):
 
 
 class JobServer:
-    """A Gearman job server on host:port (port 0: any free one, see `port`).
+    """A Gearman job server on host:port (port 0: any free one, see `port`), or on `listeners` where some are given.
 
     start() returns once it listens; stop() finishes the commit under way, answers it and closes everything, the
     store too. Both may be called twice. start() raises ConfigError or TransientError, one sentence each.
     """
 
     def __init__(
-        self, host: str, port: int, store: JobStore, *, limits: Limits | None = None, observer: Observer | None = None
+        self,
+        host: str,
+        port: int,
+        store: JobStore,
+        *,
+        limits: Limits | None = None,
+        observer: Observer | None = None,
+        listeners: Sequence[Listener] = (),
     ) -> None:
-        self.host = host
-        self.port = port
+        self._listeners = listeners or [TcpListener(Address(host, port))]
         self.limits = limits or Limits()
         self._store = store
         self._observer = observer
@@ -72,33 +79,40 @@ class JobServer:
         self._retry_at = 0.0
         self._failure = ""
         self._timer: asyncio.TimerHandle | None = None
-        self._listener: asyncio.Server | None = None
+        self._started = False
         #: stop() was called.
         self.stopping = False
 
     async def start(self) -> None:
-        if self._listener is not None:
+        if self._started:
             return
         self._loop = asyncio.get_running_loop()
         self.queue = JobQueue(self._store, limits=self.limits, epoch=time.time() - time.monotonic())
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="queue-commit")
         try:
-            self._listener = await self._loop.create_server(
-                lambda: Connection(self), self.host, self.port, backlog=1024
-            )
-        except OSError as error:
+            for listener in self._listeners:
+                await listener.open(lambda: Connection(self))
+        except SyncbridgeError:
+            for listener in self._listeners:
+                listener.close()
             self._store.close()
-            raise _listen_error(self.host, self.port, error) from error
-        self.port = self._listener.sockets[0].getsockname()[1]
+            raise
+        self._started = True
+
+    @property
+    def port(self) -> int:
+        """The port of its first TCP listener."""
+        return next(listener.address.port for listener in self._listeners if isinstance(listener, TcpListener))
 
     async def stop(self) -> None:
         if self.stopping:
             return
         self.stopping = True
-        if self._listener is None:
+        if not self._started:
             self._store.close()
             return
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         self._plan_round()
         while self._round_planned or self._commit is not None:
             await (asyncio.wait([self._commit]) if self._commit is not None else asyncio.sleep(0))
@@ -150,6 +164,10 @@ class JobServer:
         if not self.stopping:
             connection.session.disconnected()
             self._plan_round()
+
+    def changed(self) -> None:
+        """Somebody beside the connections called the queue: what it did is to be committed, answered, handed out."""
+        self._plan_round()
 
     # -- one turn of the loop ------------------------------------------------------------------------------------
 
@@ -324,18 +342,6 @@ class Connection(asyncio.Protocol):
 
     def __repr__(self) -> str:
         return f"connection {self.session.number} from {self.session.address}"
-
-
-def _listen_error(host: str, port: int, error: OSError) -> SyncbridgeError:
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    if error.errno == errno.EADDRINUSE:
-        return TransientError(
-            f"job server cannot listen on {host}:{port}: another process does",
-            hint=f"stop it, or choose another port in queue.listen; `ss -ltnp sport = :{port}` names it",
-        )
-    return ConfigError(
-        f"job server cannot listen on {host}:{port}: {reason}", hint="set queue.listen to an address of this host"
-    )
 
 
 def relax_garbage_collection() -> None:

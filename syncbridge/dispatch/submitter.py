@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import ssl
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -17,10 +18,9 @@ from typing import NamedTuple
 
 from syncbridge.dispatch import packets as p
 from syncbridge.dispatch.packets import PacketReader
+from syncbridge.dispatch.target import Target
 from syncbridge.errors import PermanentError, ProtocolError, TransientError
 from syncbridge.seams import LANE_PREFIX, lane_function
-
-Address = tuple[str, int]
 
 #: Longest wait for the server where a call may block, seconds.
 _TIMEOUT = 10.0
@@ -28,6 +28,8 @@ _TIMEOUT = 10.0
 _BACKOFF, _MAX_BACKOFF = 0.05, 2.0
 #: Bytes handed to the socket at a time.
 _CHUNK = 1 << 18
+#: The socket takes or gives nothing now.
+_NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Submission(NamedTuple):
@@ -41,16 +43,18 @@ class Submission(NamedTuple):
 
 
 class GearmanLanes:
-    """LaneQueue over the Gearman protocol. One thread. Addresses are tried in order at every connect()."""
+    """LaneQueue over the Gearman protocol. One thread. Targets are tried in order at every connect()."""
 
-    def __init__(self, pipeline: str, addresses: Sequence[Address], *, max_packet: int = p.MAX_PACKET) -> None:
+    def __init__(
+        self, pipeline: str, targets: Sequence[Target | tuple[str, int]], *, max_packet: int = p.MAX_PACKET
+    ) -> None:
         self._pipeline = pipeline
-        self._addresses = list(addresses)
+        self._targets = [Target(*target) for target in targets]
         self._max_packet = max_packet
         self._functions: dict[int, bytes] = {}
         self._submitted = 0
         self._socket: socket.socket | None = None
-        self._address = self._addresses[0]
+        self._target = self._targets[0]
         self._poll = select.poll()
         #: To be sent; sent and not answered; refused by a full queue. Each ascending, and in this order of age:
         #: refused, sent, unsent, but nothing new is sent while something is refused, so that lanes keep their order.
@@ -71,21 +75,24 @@ class GearmanLanes:
         """Connect and return the queue's id (empty where the server has none: a foreign Gearman server)."""
         self._disconnect()
         failure: Exception | None = None
-        for address in self._addresses:
+        for target in self._targets:
             try:
-                connection = socket.create_connection(address, timeout=_TIMEOUT)
+                connection = target.connect(_TIMEOUT)
+            except OSError as error:
+                failure = error
+                continue
+            try:
                 identity = _ask(connection, b"queue id\n")
             except (OSError, ProtocolError) as error:
+                connection.close()
                 failure = error
                 continue
             connection.setblocking(False)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            self._address, self._socket = address, connection
+            self._target, self._socket = target, connection
             self._reader = PacketReader(magic=p.RES, max_packet=self._max_packet + p.ANSWER_EXTRA)
             self._poll.register(connection, select.POLLIN)
             return identity.removeprefix(b"OK ").decode() if identity.startswith(b"OK ") else ""
-        listed = ", ".join(f"{host}:{port}" for host, port in self._addresses)
+        listed = ", ".join(map(str, self._targets))
         raise TransientError(
             f"job server {listed} cannot be reached: {failure}",
             hint="is `syncbridge server` running, and queue.url right?",
@@ -117,8 +124,7 @@ class GearmanLanes:
 
     def _lost(self, reason: object) -> TransientError:
         self._disconnect()
-        host, port = self._address
-        return TransientError(f"connection to the job server {host}:{port} is lost: {reason}")
+        return TransientError(f"connection to the job server {self._target} is lost: {reason}")
 
     # -- submitting ----------------------------------------------------------------------------------------------
 
@@ -198,7 +204,7 @@ class GearmanLanes:
                 return
             try:
                 sent = self._socket.send(self._output)
-            except (BlockingIOError, InterruptedError):
+            except _NOT_NOW:
                 return
             except OSError as error:
                 raise self._lost(error) from error
@@ -228,7 +234,7 @@ class GearmanLanes:
         while True:
             try:
                 data = self._socket.recv(_CHUNK)
-            except (BlockingIOError, InterruptedError):
+            except _NOT_NOW:
                 return progress
             except OSError as error:
                 raise self._lost(error) from error
@@ -279,7 +285,7 @@ class GearmanLanes:
     def pending(self) -> int:
         prefix = f"{LANE_PREFIX}{self._pipeline}.".encode()
         try:
-            with socket.create_connection(self._address, timeout=_TIMEOUT) as connection:
+            with self._target.connect(_TIMEOUT) as connection:
                 answer = _ask(connection, b"queue pending " + prefix + b"\n")
         except (OSError, ProtocolError) as error:
             raise TransientError(f"job server cannot be asked for its queue: {error}") from error

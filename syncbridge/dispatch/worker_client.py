@@ -13,6 +13,7 @@ from typing import cast
 
 from syncbridge.dispatch import packets as p
 from syncbridge.dispatch.packets import PacketReader
+from syncbridge.dispatch.target import Target
 from syncbridge.errors import ProtocolError, TransientError
 from syncbridge.seams import ISOLATED_SUFFIX, LaneJob, lane_function
 
@@ -25,14 +26,14 @@ class LaneWorker:
     """LaneJobs over the Gearman protocol: all lanes of a pipeline, the isolated ones too.
 
     `prefetch`: jobs in hand at most, answered ones not counted. `max_packet`: the server's limit,
-    bytes. Addresses are tried in order at every connect().
+    bytes. Targets are tried in order at every connect().
     """
 
     def __init__(
         self,
         pipeline: str,
         lanes: int,
-        addresses: Sequence[tuple[str, int]],
+        targets: Sequence[Target | tuple[str, int]],
         *,
         prefetch: int = 16,
         client_id: str = "",
@@ -43,7 +44,7 @@ class LaneWorker:
             name = lane_function(pipeline, lane)
             self._functions[name.encode()] = (lane, False)
             self._functions[(name + ISOLATED_SUFFIX).encode()] = (lane, True)
-        self._addresses = list(addresses)
+        self._targets = [Target(*target) for target in targets]
         self._prefetch = prefetch
         self._client_id = client_id
         self._max_packet = max_packet
@@ -52,12 +53,10 @@ class LaneWorker:
     async def connect(self) -> None:
         await self._drop()
         failure: Exception | None = None
-        for host, port in self._addresses:
+        for target in self._targets:
             try:
                 async with asyncio.timeout(_TIMEOUT):
-                    _, link = await asyncio.get_running_loop().create_connection(
-                        lambda: _Link(self._functions, self._prefetch, self._max_packet), host, port
-                    )
+                    link = await target.open(lambda: _Link(self._functions, self._prefetch, self._max_packet))
             except OSError as error:  # TimeoutError is one
                 failure = error
                 continue
@@ -67,7 +66,7 @@ class LaneWorker:
                 announced.insert(0, p.request(p.SET_CLIENT_ID, self._client_id.encode()))
             link.begin(b"".join(announced))
             return
-        listed = ", ".join(f"{host}:{port}" for host, port in self._addresses)
+        listed = ", ".join(map(str, self._targets))
         raise TransientError(
             f"job server {listed} cannot be reached: {failure}",
             hint="is `syncbridge server` running, and queue.url right?",

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from syncbridge.config import Address, Config, OnDelete, Ttl, Url, load_config, parse_config
+from syncbridge.config import (
+    Address,
+    Config,
+    OnDelete,
+    QueueConfig,
+    Ttl,
+    Url,
+    load_config,
+    parse_config,
+    queue_from_options,
+)
 from syncbridge.errors import ConfigError
 
 MINIMAL = """
@@ -57,7 +67,7 @@ def test_three_settings_are_enough() -> None:
     assert config.queue.store == "sqlite:////home/ann/.local/state/syncbridge/syncbridge/queue.db"
     assert config.state == "sqlite:////home/ann/.local/state/syncbridge/syncbridge/state.db"
     assert config.http.listen == Address("127.0.0.1", 9108)
-    assert config.queue.listen.loopback
+    assert config.queue.listen == (Address("127.0.0.1", 4730),)
     assert config.mappings[0].key == "{_table}:{_key}"
 
 
@@ -105,7 +115,8 @@ def test_neither_text_nor_repr_of_a_url_shows_its_password() -> None:
     url = Url.parse(f"mysql://repl:{SECRET}@h:3306/x?token={SECRET}")
     assert str(url) == "mysql://repl:***@h:3306/x"
     assert SECRET not in repr(url)
-    config = parse(with_source(f'url: "mysql://repl:{SECRET}@h"'))
+    queue = f"queue: {{store: 'mysql://u:{SECRET}@h/x', http: {{token: '{SECRET * 2}'}}}}"
+    config = parse(with_source(f'url: "mysql://repl:{SECRET}@h"') + queue)
     assert SECRET not in repr(config)
 
 
@@ -129,7 +140,9 @@ def test_neither_text_nor_repr_of_a_url_shows_its_password() -> None:
         MINIMAL.replace("redis://127.0.0.1", f"memcached://:{SECRET}@h"),
         MINIMAL.replace("redis://127.0.0.1", f"redis+cluster://:{SECRET}@h"),
         MINIMAL + f"state: oracle://u:{SECRET}@h/x",
-        MINIMAL + f"queue: {{store: 'mysql://u:{SECRET}@h/x'}}",
+        MINIMAL + f"queue: {{store: 'mssql://u:{SECRET}@h/x'}}",
+        MINIMAL + f"queue: {{admin: {{token: 'a {SECRET}'}}}}",
+        MINIMAL + f"queue: {{admin: {{listen: '0.0.0.0:1', token: '{SECRET * 2}'}}}}",
         MINIMAL + f"queue: {{url: 'gearman://u:{SECRET}@h'}}",
         MINIMAL + "name: ${PW}!",
         MINIMAL + "name: ${PW}!\nunknown: 1",
@@ -149,6 +162,43 @@ def test_a_missing_variable_or_file_is_named() -> None:
 
 
 # Refusals: path, value, mend
+
+
+TOKEN = "0123456789abcdef"
+#: What is written in the queue section, the place that is refused, the mend.
+QUEUE_REFUSALS = [
+    ("listen: 'unix:'", "listen: 'unix:' is", "unix:/path"),
+    (f"listen: 'unix:/{'x' * 107}'", f"listen: 'unix:/{'x' * 107}' is", "at most 107 bytes"),
+    ("listen: []", "listen: is", "at least one address"),
+    ("listen: ['h:1', 'h:x']", "listen[1]: 'h:x' is", "host:port"),
+    ("listen: ['h:1', 'h:1']", "listen[1]: 'h:1' is", "listened on twice"),
+    ("http: {listen: '127.0.0.1:4730'}", "http.listen: '127.0.0.1:4730' is", "listened on twice"),
+    ("store: queue.db", "store: is", "sqlite:////absolute/queue.db"),
+    ("store: 'sqlite:///'", "store: is", "no file"),
+    ("store: 'sqlite:///:memory:'", "store: is", "memory: for no file"),
+    ("store: 'memory:x'", "store: is", "memory:"),
+    ("store: 'redis:6379'", "store: is", "write redis://host"),
+    ("store: 'memory:', durability: full", "durability: 'full' is", "write durability: memory"),
+    ("durability: some", "durability: 'some' is", "'full', 'batch' or 'memory'"),
+    ("tls: {cert: /c.pem}", "tls.key: missing", "add queue.tls.key"),
+    ("admin: {listen: '127.0.0.1:1'}", "admin.token: its default is", "openssl rand"),
+    ("admin: {listen: '127.0.0.1:1', token: short}", "admin.token: is", "16 characters"),
+    (f"admin: {{listen: '0.0.0.0:1', token: {TOKEN}}}", "admin.listen: '0.0.0.0:1' is", "needs tls"),
+    (f"http: {{listen: '0.0.0.0:1', token: {TOKEN}}}", "http.listen: '0.0.0.0:1' is", "needs tls"),
+    (
+        "http: {listen: '0.0.0.0:1'}, tls: {cert: c, key: k}",
+        "http.token: its default is",
+        "token, or tls with client_ca",
+    ),
+    ("functions: {mail: {tries: 5}}", "functions.mail.tries: unknown key", "known keys here: attempts"),
+    ("functions: {mail: {attempts: -1}}", "functions.mail.attempts: -1 is", "greater than or equal to 0"),
+    ("functions: {mail: {rate: .inf}}", "functions.mail.rate: inf is", "finite"),
+    ("functions: {mail: {max_queued: [1, 2]}}", "functions.mail.max_queued: is", "three: [high, normal, low]"),
+    ("functions: {mail: {retry_failures: true}}", "functions.mail.attempts: its default is", "for ever"),
+    ("functions: {mail: {backoff: 1h}}", "functions.mail.max_backoff: its default is", "at least backoff"),
+    ("functions: {'syncbridge.*': {}}", "functions.syncbridge.*: is", "rules of their own"),
+    ("functions: {7: {}}", "functions: is", "in quotes"),
+]
 
 
 @pytest.mark.parametrize(
@@ -189,9 +239,10 @@ def test_a_missing_variable_or_file_is_named() -> None:
         (MINIMAL + "queue: {lanes: 0}", "queue.lanes: 0 is not possible", "greater than or equal to 1"),
         (MINIMAL + "queue: {listen: here}", "queue.listen: 'here' is not possible", "host:port"),
         (MINIMAL + "queue: {listen: 'h:70000'}", "queue.listen: 'h:70000' is not possible", "host:port"),
+        *((MINIMAL + f"queue: {{{written}}}", f"queue.{path}", mend) for written, path, mend in QUEUE_REFUSALS),
         (MINIMAL + "queue: {max_bytes: lots}", "queue.max_bytes: 'lots' is not possible", "64MiB"),
-        (MINIMAL + "queue:", "queue: nothing is not possible", "write an indented block of keys: lanes, listen"),
-        (MINIMAL + "queue: [1]", "queue: is not possible", "write an indented block of keys: lanes, listen"),
+        (MINIMAL + "queue:", "queue: nothing is not possible", "write an indented block of keys: admin, durability"),
+        (MINIMAL + "queue: [1]", "queue: is not possible", "write an indented block of keys: admin, durability"),
         (MINIMAL + "name: Shop 1", "name: 'Shop 1' is not possible", "lower-case"),
         (MINIMAL + "state: ./state.db", "state: is not possible", "sqlite:///path"),
         (MINIMAL + "state: 'sqlite://'", "state: is not possible", "lost with its process"),
@@ -236,7 +287,12 @@ def test_a_missing_variable_or_file_is_named() -> None:
         (
             MINIMAL + "queue: {listen: '127.0.0.1:9108'}",
             "http.listen: its default is not",
-            "choose another port",
+            "queue.listen has the same address: choose another port",
+        ),
+        (
+            MINIMAL + "queue: {http: {listen: '127.0.0.1:9108'}}",
+            "http.listen: its default is not",
+            "queue.http.listen has the same address",
         ),
         (MINIMAL + "retry: {backoff: 1h}", "retry.max_backoff: its default is not", "at least backoff"),
         (MINIMAL + "retry: {backoff: 0s}", "retry.backoff: '0s' is not", "at least 1ms"),
@@ -280,6 +336,58 @@ def test_the_file_itself(tmp_path: Path) -> None:
         load_config(tmp_path / "latin", {})
     with pytest.raises(ConfigError, match="cannot read"):
         load_config(tmp_path, {})
+
+
+# The queue section
+
+
+def test_listeners_and_policies_of_the_queue() -> None:
+    queue = parse(
+        MINIMAL
+        + """
+queue:
+  listen: ["127.0.0.1:4731", "[::1]:4731", "unix:///run/q.sock"]
+  store: sqlite:///queue.db
+  http: {listen: off}
+  functions:
+    "mail.*": {retry_failures: true, attempts: 5, keep_result: 1h, max_queued: 100}
+"""
+    ).queue
+    assert [str(place) for place in queue.listen] == ["127.0.0.1:4731", "[::1]:4731", "unix:/run/q.sock"]
+    assert queue.store_path == Path("queue.db")
+    assert queue.http.listen is None
+    mail = queue.functions["mail.*"]
+    assert (mail.attempts, mail.keep_result, mail.max_queued) == (5, 3600.0, (100, 100, 100))
+
+
+@pytest.mark.parametrize(
+    ("store", "path", "promise"),
+    [
+        ("sqlite:///queue.db", Path("queue.db"), "full"),
+        ("sqlite:////var/lib/queue.db", Path("/var/lib/queue.db"), "full"),
+        ("postgresql://u:p@h/db", None, "full"),
+        ("memory:", None, "memory"),
+    ],
+)
+def test_store_urls(store: str, path: Path | None, promise: str) -> None:
+    queue = parse(MINIMAL + f'queue: {{store: "{store}"}}').queue
+    assert (queue.store_path, queue.promise) == (path, promise)
+
+
+def test_options_replace_settings_and_are_named_in_refusals() -> None:
+    names = {"listen": "--listen", "admin.token": "--admin-token-file", "tls.key": "--tls-key"}
+    base = parse(MINIMAL + f"queue: {{lanes: 3, admin: {{token: {TOKEN}}}}}").queue
+    queue = queue_from_options({"listen": ["[::1]:1"], "admin": {"listen": "127.0.0.1:2"}}, base, names)
+    assert (queue.lanes, str(queue.listen[0]), queue.admin.token) == (3, "[::1]:1", TOKEN)
+    for options, message, hint in (
+        ({"listen": ["here"]}, "--listen: 'here' is not possible", "host:port"),
+        ({"admin": {"listen": "127.0.0.1:2"}}, "--admin-token-file: its default is not", "openssl rand"),
+        ({"tls": {"cert": "c.pem"}}, "--tls-key: missing", "add --tls-key"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            queue_from_options(options, QueueConfig(), names)
+        assert str(caught.value).startswith(message)
+        assert hint in caught.value.hint
 
 
 # Identity

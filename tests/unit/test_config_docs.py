@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from syncbridge.config import Config, Mapping, parse_config
+from syncbridge.config import Config, FunctionConfig, Mapping, parse_config
 from syncbridge.config.refusal import model_of
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
@@ -23,6 +23,7 @@ IN_WORDS = {
     "source.server_id": "derived",
     "source.write_url": "`source.url`",
     "mappings[].columns.include": "all",
+    "queue.tls.ca": "`client_ca`",
 }
 
 
@@ -33,7 +34,8 @@ def options(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fie
         if inner is None:
             yield prefix + name, field
         else:
-            yield from options(inner, f"{prefix}{name}[]." if inner is Mapping else f"{prefix}{name}.")
+            several = {Mapping: "[]", FunctionConfig: ".*"}.get(inner, "")
+            yield from options(inner, f"{prefix}{name}{several}.")
 
 
 def written_default(path: str, field: FieldInfo) -> str:
@@ -45,6 +47,8 @@ def written_default(path: str, field: FieldInfo) -> str:
         return "required"
     if default in (None, "", (), {}):
         return "none"
+    if isinstance(default, tuple):
+        default = default[0]  # where one value stands for all
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
@@ -61,8 +65,7 @@ def test_the_document_tells_every_default() -> None:
         if isinstance(field.default, float | int) and not isinstance(field.default, bool) and path not in IN_WORDS:
             # Durations and sizes: what the document writes must parse to the default.
             section, _, name = path.rpartition(".")
-            model = _section(section)
-            held = getattr(model.model_validate({**_needed(section), name: told.strip("`")}), name)
+            held = getattr(_section(section).model_validate({**_needed(section), name: told.strip("`")}), name)
             if held != field.default:
                 wrong[path] = told
         elif told != expected:
@@ -77,7 +80,10 @@ def test_the_example_is_a_sync_yaml() -> None:
 
 
 def _section(path: str) -> type[BaseModel]:
-    model = model_of(Config.model_fields[path].annotation)
+    model: type[BaseModel] | None = Config
+    for part in path.removesuffix(".*").split("."):
+        assert model is not None
+        model = model_of(model.model_fields[part].annotation)
     assert model is not None
     return model
 

@@ -3,27 +3,49 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 from syncbridge.commands.checks.finding import Finding, error, ok, warning
-from syncbridge.config import Address, Config
+from syncbridge.config import Address, Config, QueueConfig, SocketPath
+from syncbridge.dispatch.listeners import client_context, server_context
+from syncbridge.dispatch.target import Target
 from syncbridge.errors import SyncbridgeError
 from syncbridge.state import State
 
 
 def judge_host(config: Config) -> Iterator[Finding]:
-    yield from _file("queue-store", "queue.store", config.queue.store_path)
+    if config.queue.store_path is not None:
+        yield from _file("queue-store", "queue.store", config.queue.store_path)
     if config.state.startswith("sqlite:///"):
         yield from _file("state", "state", Path(config.state.removeprefix("sqlite:///")))
     if not config.state.startswith("sqlite:///") or Path(config.state.removeprefix("sqlite:///")).exists():
         yield from _state(config)
-    yield from _listener("queue-listen", "queue.listen", config.queue.listen, b"queue id\n", b"OK ")
+    yield from _queue_listeners(config.queue)
     if config.http.listen is not None:
-        yield from _listener(
-            "http-listen", "http.listen", config.http.listen, b"GET /healthz HTTP/1.0\r\n\r\n", b"\r\n\r\nok\n"
-        )
+        address = config.http.listen
+        yield from _exposed("http-listen", "http.listen", address)
+        target = Target(address.reachable.host, address.port)
+        question, answer = b"GET /healthz HTTP/1.0\r\n\r\n", b"\r\n\r\nok\n"
+        yield from _listener("http-listen", "http.listen", address, target, question, answer)
+
+
+def _queue_listeners(queue: QueueConfig) -> Iterator[Finding]:
+    try:
+        tls = client_context(queue.tls) if queue.tls is not None else None
+        if queue.tls is not None:
+            server_context(queue.tls)
+    except SyncbridgeError as failure:
+        yield error("queue-tls", str(failure), failure.hint)
+        return
+    for place in queue.listen:
+        if isinstance(place, SocketPath):
+            target = Target("", 0, place.path)
+        else:
+            target = Target(place.reachable.host, place.port, tls=tls)
+            if tls is None:
+                yield from _exposed("queue-listen", "queue.listen", place)
+        yield from _listener("queue-listen", "queue.listen", place, target, b"queue id\n", b"OK ")
 
 
 def _file(code: str, path: str, file: Path) -> Iterator[Finding]:
@@ -54,33 +76,38 @@ def _state(config: Config) -> Iterator[Finding]:
         yield ok("state", "the state database answers")
 
 
-def _listener(code: str, path: str, address: Address, question: bytes, answer: bytes) -> Iterator[Finding]:
-    """Free, or ours already."""
+def _exposed(code: str, path: str, address: Address) -> Iterator[Finding]:
     if not address.loopback:
         yield warning(
             code,
             f"{path} is {address}: everybody who reaches it may use it, there is no password",
             f"{path}: 127.0.0.1:{address.port}  or a firewall around it",
         )
-    host = "127.0.0.1" if address.host in ("0.0.0.0", "::") else address.host  # noqa: S104 - a comparison
+
+
+def _listener(
+    code: str, path: str, place: Address | SocketPath, target: Target, question: bytes, answer: bytes
+) -> Iterator[Finding]:
+    """Free, or ours already."""
     try:
-        with socket.create_connection((host, address.port), 2.0) as connection:
+        with target.connect(2.0) as connection:
             connection.settimeout(2.0)
             connection.sendall(question)
             heard = b""
             while answer not in heard and len(heard) < 4096 and (more := connection.recv(4096)):
                 heard += more
             ours = answer in heard
-    except ConnectionRefusedError:
-        yield ok(code, f"{path}: {address} is free")
+    except (ConnectionRefusedError, FileNotFoundError):
+        yield ok(code, f"{path}: {place} is free")
         return
     except OSError:
         ours = False
     if ours:
-        yield ok(code, f"{path}: a syncbridge listens on {address} already")
+        yield ok(code, f"{path}: a syncbridge listens on {place} already")
     else:
+        who = f"what `ss -ltnp 'sport = :{place.port}'` shows" if isinstance(place, Address) else "what listens there"
         yield error(
             code,
-            f"{path}: something that is not syncbridge listens on {address}",
-            f"set {path} to a free port, or stop what `ss -ltnp 'sport = :{address.port}'` shows",
+            f"{path}: something that is not syncbridge listens on {place}",
+            f"set {path} to a free {'port' if isinstance(place, Address) else 'path'}, or stop {who}",
         )

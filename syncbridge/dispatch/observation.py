@@ -1,0 +1,116 @@
+"""What /metrics tells of the job server. Reads its totals, decides nothing.
+
+Functions are named by clients, so their number is bounded here: the first ones have labels of their own, the rest
+share `other`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from syncbridge import metrics
+from syncbridge.dispatch.function import Tally
+
+if TYPE_CHECKING:
+    from prometheus_client import Gauge
+
+    from syncbridge.dispatch.server import JobServer
+
+#: Functions with a label of their own.
+MAX_LABELS = 200
+OTHER = "other"
+PRIORITY_NAMES: Final = ("high", "normal", "low")
+
+#: What a tally counts by function: its attribute -> the metric.
+_COUNTERS = {
+    "completed": metrics.JOBS_COMPLETED,
+    "failed": metrics.JOBS_FAILED,
+    "timed_out": metrics.JOBS_TIMED_OUT,
+    "requeued": metrics.JOBS_REQUEUED,
+    "dead": metrics.JOBS_DEAD,
+    "isolated": metrics.JOBS_ISOLATED,
+}
+
+
+class QueueMetrics:
+    """The job server's observer, and what refreshes the gauges."""
+
+    def __init__(self) -> None:
+        self._labels: set[str] = set()
+        self._gauges = {
+            gauge: _Levels(gauge)
+            for gauge in (
+                metrics.QUEUE_JOBS,
+                metrics.QUEUE_WAITING,
+                metrics.QUEUE_RUNNING,
+                metrics.QUEUE_OLDEST,
+                metrics.QUEUE_WORKERS,
+            )
+        }
+
+    def label(self, function: str) -> str:
+        """The function's name, or `other` once there are too many."""
+        if function not in self._labels:
+            if len(self._labels) >= MAX_LABELS:
+                return OTHER
+            self._labels.add(function)
+        return function
+
+    # -- Observer ------------------------------------------------------------------------------------------------
+
+    def jobs(self, function: str, tally: Tally) -> None:
+        label = self.label(function)
+        if tally.submitted:
+            metrics.JOBS_SUBMITTED.labels(label).inc(tally.submitted)
+        for name, counter in _COUNTERS.items():
+            if count := getattr(tally, name, 0):
+                counter.labels(label).inc(count)
+
+    def commit(self, seconds: float, changes: int) -> None:
+        metrics.COMMIT.observe(seconds)
+        metrics.COMMIT_JOBS.inc(changes)
+
+    def commit_failed(self, reason: str) -> None:
+        metrics.COMMIT_FAILED.inc()
+
+    # -- levels --------------------------------------------------------------------------------------------------
+
+    def refresh(self, server: JobServer) -> None:
+        """Set the gauges to what is true now."""
+        for name, found in server.stats().items():
+            label = self.label(name)
+            self._gauges[metrics.QUEUE_JOBS].add((label,), found.total)
+            self._gauges[metrics.QUEUE_RUNNING].add((label,), found.running)
+            self._gauges[metrics.QUEUE_WORKERS].add((label,), found.workers)
+            self._gauges[metrics.QUEUE_OLDEST].highest((label,), found.oldest_age)
+        for function in server.queue.functions.values():
+            label = self.label(function.name.decode(errors="replace"))
+            for priority, line in zip(PRIORITY_NAMES, function.lines, strict=True):
+                self._gauges[metrics.QUEUE_WAITING].add((label, priority), line.count)
+        for levels in self._gauges.values():
+            levels.show()
+        metrics.QUEUE_CONNECTIONS.set(len(server.sessions))
+        metrics.QUEUE_BYTES.set(server.queue.bytes)
+
+
+class _Levels:
+    """One gauge over all labels; a label that is gone shows 0."""
+
+    def __init__(self, gauge: Gauge) -> None:
+        self._gauge = gauge
+        self._new: dict[tuple[str, ...], float] = {}
+        self._shown: set[tuple[str, ...]] = set()
+
+    def add(self, labels: tuple[str, ...], value: float) -> None:
+        self._new[labels] = self._new.get(labels, 0.0) + value
+
+    def highest(self, labels: tuple[str, ...], value: float) -> None:
+        self._new[labels] = max(self._new.get(labels, 0.0), value)
+
+    def show(self) -> None:
+        for labels in self._shown - self._new.keys():
+            self._gauge.labels(*labels).set(0)
+        for labels, value in self._new.items():
+            self._gauge.labels(*labels).set(value)
+        self._shown |= self._new.keys()
+        self._new.clear()

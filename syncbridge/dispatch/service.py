@@ -1,0 +1,112 @@
+"""The job server of one process with its edges: listeners, HTTP gateway, admin interface, gauges. Wires them, no more.
+
+The queue section of sync.yaml is all it needs; `syncbridge server` makes one from its options.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from syncbridge.config import Address, HttpConfig, QueueConfig, SocketPath
+from syncbridge.dispatch.limits import Limits
+from syncbridge.dispatch.listeners import (
+    Listener,
+    UnixListener,
+    load_certificate,
+    open_listener,
+    server_context,
+)
+from syncbridge.dispatch.observation import QueueMetrics
+from syncbridge.dispatch.server import JobServer
+from syncbridge.dispatch.store import JobStore
+
+log = logging.getLogger(__name__)
+
+#: How often gauges are refreshed, seconds.
+GAUGE_INTERVAL = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """What a process that is a job server needs."""
+
+    #: The pipeline's, for metrics.
+    name: str
+    queue: QueueConfig
+    #: Where this process serves /metrics.
+    http: HttpConfig
+    #: Reads the settings again. Raises ConfigError.
+    read_again: Callable[[], QueueConfig]
+    #: One more Unix socket, for this user only.
+    private: SocketPath | None = None
+
+
+class Service:
+    """start() returns once everything listens, and raises ConfigError or TransientError; stop() may be called twice.
+
+    `private`: one more Unix socket, for this user only.
+    """
+
+    def __init__(self, settings: QueueConfig, store: JobStore, *, private: SocketPath | None = None) -> None:
+        self._settings = settings
+        self._store = store
+        self._private = private
+        self._metrics = QueueMetrics()
+        self._contexts: list[ssl.SSLContext] = []
+        self._server: JobServer | None = None
+
+    async def start(self) -> None:
+        settings = self._settings
+        try:
+            listeners = self._listeners()
+        except Exception:
+            self._store.close()
+            raise
+        limits = Limits(max_bytes=settings.max_bytes, max_packet=settings.max_packet)
+        self._server = JobServer("", 0, self._store, limits=limits, observer=self._metrics, listeners=listeners)
+        await self._server.start()
+        for listener in listeners:
+            log.info("listening on %s", listener)
+
+    def _listeners(self) -> list[Listener]:
+        tls = self._context()
+        listeners: list[Listener] = [open_listener(place, tls) for place in self._settings.listen]
+        if self._private is not None:
+            listeners.append(UnixListener(self._private, mode=0o600))
+        if tls is None:
+            for place in self._settings.listen:
+                if isinstance(place, Address) and not place.loopback:
+                    log.warning(
+                        "listening on %s without TLS: everybody who reaches it may submit, take and end jobs", place
+                    )
+        return listeners
+
+    def _context(self) -> ssl.SSLContext | None:
+        if self._settings.tls is None:
+            return None
+        self._contexts.append(server_context(self._settings.tls))
+        return self._contexts[-1]
+
+    def reload(self, settings: QueueConfig) -> None:
+        """Take up certificates that were renewed. Raises ConfigError: then the old ones stay."""
+        if settings.tls is not None and self._settings.tls is not None:
+            load_certificate(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), settings.tls)  # a bad pair raises
+            for context in self._contexts:
+                load_certificate(context, settings.tls)
+
+    async def observe(self, stop: asyncio.Event) -> None:
+        """Refresh the gauges until stopped."""
+        assert self._server is not None
+        while not stop.is_set():
+            self._metrics.refresh(self._server)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), GAUGE_INTERVAL)
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            await self._server.stop()
