@@ -209,8 +209,8 @@ def listen_error(address: Address | SocketPath, setting: str, error: OSError) ->
     if error.errno == errno.EADDRINUSE:
         port = f"; `ss -ltnp sport = :{address.port}` names it" if isinstance(address, Address) else ""
         return TransientError(
-            f"{setting}: cannot listen on {address}: another process does",
-            hint=f"stop it, or choose another address{port}",
+            f"job server cannot listen on {address}: another process does",
+            hint=f"stop it, or choose another address in {setting}{port}",
         )
     mend = "an address of this host" if isinstance(address, Address) else "a path in a folder that this user may write"
-    return ConfigError(f"{setting}: cannot listen on {address}: {reason}", hint=f"set {setting} to {mend}")
+    return ConfigError(f"job server cannot listen on {address}: {reason}", hint=f"set {setting} to {mend}")

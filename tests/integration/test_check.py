@@ -246,7 +246,7 @@ def test_paths_and_ports_of_this_host(mariadb: SqlServer, redis_server: Redis, t
     mariadb.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     config = config_for(mariadb, redis_server, tmp_path, f"[{mapping(f'{mariadb.database}.t')}]")
     queue = config.queue.model_copy(
-        update={"store": f"sqlite:///{tmp_path}", "listen": Address("127.0.0.1", mariadb.port)}
+        update={"store": f"sqlite:///{tmp_path}", "listen": (Address("127.0.0.1", mariadb.port),)}
     )
     http = config.http.model_copy(update={"listen": Address("0.0.0.0", free_port())})
     broken = config.model_copy(update={"state": "sqlite:////proc/nowhere/s.db", "queue": queue, "http": http})
