@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 MAX_FUNCTION = 512
 MAX_UNIQUE = 64
-MAX_CLIENT_ID = 128
+MAX_CLIENT_ID = 127
 
 _LINE_BREAKS = bytes.maketrans(b"\0\r\n", b"   ")
 _DIGITS = re.compile(rb"\s*\+?(\d{1,18})")
