@@ -13,7 +13,7 @@ venv: .venv/complete ## Make the Python environment in .venv, as pinned in requi
 	@PYTHON="$(PYTHON)" scripts/install-python
 
 servers: ## Install MariaDB, Redis, PostgreSQL and gearmand, and fetch MySQL into .cache, where they are missing
-	@scripts/install-servers --mysql --gearmand --postgresql
+	@scripts/install-servers --mysql --compiler --gearmand --postgresql
 
 test: venv servers ## Run all tests on real servers (ARGS="-k name" passes through to pytest)
 	@$(python) -m pytest -n logical --maxprocesses 4 --dist loadscope $(ARGS)

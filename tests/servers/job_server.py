@@ -74,6 +74,7 @@ class Peer:
 
     def __init__(self, port: int, timeout: float = 20.0) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = p.PacketReader(magic=p.RES, max_packet=1 << 30)
         self._packets: list[p.Packet] = []
 

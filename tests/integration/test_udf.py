@@ -1,0 +1,312 @@
+"""The UDF library in real servers: what its functions do, and what a statement pays while no job server answers."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pymysql
+import pytest
+
+from syncbridge.dispatch import packets as p
+from tests.servers import SqlServer, eventually
+from tests.servers.gearmand import Gearmand
+from tests.servers.job_server import JobServerProcess, Peer
+from tests.servers.process import REPOSITORY
+
+UDF = REPOSITORY / "triggers" / "udf"
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plugin folder with the library, built as a user builds it."""
+    folder = tmp_path_factory.mktemp("plugins")
+    for name in ("Makefile", "syncbridge_udf.c"):
+        (folder / name).write_bytes((UDF / name).read_bytes())
+    done = subprocess.run(["make", "-C", folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
+    return folder
+
+
+def run_file(server: SqlServer, name: str) -> None:
+    lines = (UDF / name).read_text().splitlines()
+    statements = "\n".join(line for line in lines if not line.startswith("--")).split(";")
+    server.execute(*(statement for statement in statements if statement.strip()))
+
+
+@pytest.fixture
+def sql(new_source: Callable[..., SqlServer], library: Path) -> SqlServer:
+    server = new_source(plugin_dir=str(library), max_allowed_packet="1G")
+    run_file(server, "install.sql")
+    server.execute("CREATE DATABASE shop", "CREATE TABLE shop.t (id INT PRIMARY KEY AUTO_INCREMENT, v LONGBLOB)")
+    server.database = "shop"
+    return server
+
+
+@pytest.fixture
+def jobs() -> Iterator[JobServerProcess]:
+    with JobServerProcess(max_packet=128 << 20) as server:
+        yield server
+
+
+def point_to(sql: SqlServer, *servers: int) -> None:
+    wanted = ",".join(f"127.0.0.1:{port}" for port in servers)
+    assert sql.execute(f"SELECT gman_servers_set('{wanted}')") == [(wanted.encode(),)]
+
+
+def one(sql: SqlServer, expression: str, *values: object) -> object:
+    with sql.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(f"SELECT {expression}", values)
+        found = cursor.fetchone()
+    assert found is not None
+    return found[0]
+
+
+def stats(sql: SqlServer) -> dict[str, int]:
+    found: dict[str, int] = json.loads(str(one(sql, "CONVERT(gman_stats() USING utf8mb4)")))
+    return found
+
+
+def trigger(sql: SqlServer) -> None:
+    sql.execute(
+        "CREATE TRIGGER t_ai AFTER INSERT ON t FOR EACH ROW SET @ret = gman_do_background('syncToRedis', NEW.v)"
+    )
+
+
+@pytest.fixture
+def worker(jobs: JobServerProcess) -> Iterator[list[tuple[bytes, bytes, bytes]]]:
+    """Answers `length` with the length of the workload, `fail` with a failure; what it was given."""
+    seen: list[tuple[bytes, bytes, bytes]] = []
+    peer = Peer(jobs.port, timeout=0.2).can_do(b"length", b"fail", b"upper")
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            try:
+                grabbed = peer.grab()
+            except TimeoutError:
+                continue
+            if grabbed is None:
+                time.sleep(0.005)
+                continue
+            handle, function, unique, workload = grabbed
+            seen.append((function, unique, workload))
+            if function == b"fail":
+                peer.send(p.WORK_FAIL, handle)
+            elif function == b"length":
+                peer.send(p.WORK_COMPLETE, handle, b"%d" % len(workload))
+            else:
+                peer.send(p.WORK_DATA, handle, workload[:1].upper())
+                peer.send(p.WORK_COMPLETE, handle, workload[1:].upper())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield seen
+    over.set()
+    thread.join()
+    peer.close()
+
+
+def test_every_function_means_what_it_meant(
+    sql: SqlServer, jobs: JobServerProcess, worker: list[tuple[bytes, bytes, bytes]]
+) -> None:
+    assert one(sql, "gman_do('length', 'abc')") is None  # no servers yet
+    assert b"gman_servers_set" in sql.execute("SELECT gman_do('length', 'abc') IS NULL, gman_last_error()")[0][1]
+    point_to(sql, jobs.port)
+    sql.execute("SELECT gman_option_set('reply_timeout', 5000)")
+    for name in ("gman_do", "gman_do_high", "gman_do_low"):
+        assert one(sql, f"{name}('length', 'abc')") == b"3"
+    assert one(sql, "gman_do('upper', 'abc', 'a unique')") == b"ABC"
+    assert worker[-1] == (b"upper", b"a unique", b"abc")
+    assert one(sql, "gman_do('length', NULL)") == b"0"
+    assert one(sql, "gman_do('length', 12.50)") == b"5"
+    assert one(sql, "gman_do(concat('len', 'gth'), %s)", b"\0\xff'\n") == b"4"
+    assert one(sql, "gman_do('fail', 'x')") is None
+    sql.execute("INSERT INTO t (v) VALUES ('a'), ('bb'), (NULL), ('ccc')")
+    assert one(sql, "gman_sum('length', v) FROM t") == 6
+    assert sql.execute("SELECT id % 2, gman_sum('length', v) FROM t GROUP BY 1 ORDER BY 1") == [(0, 5), (1, 1)]
+    for call, message in (
+        ("gman_do('length')", "two or three arguments"),
+        ("gman_do_background(1, 'x')", "First argument must be a string"),
+        ("gman_sum('length')", "two arguments"),
+    ):
+        with pytest.raises(pymysql.MySQLError, match=message):
+            one(sql, call)
+    run_file(sql, "remove.sql")
+    with pytest.raises(pymysql.MySQLError, match="gman_do"):
+        one(sql, "gman_do('length', 'abc')")
+
+
+def test_background_jobs_arrive_byte_for_byte_over_one_connection(sql: SqlServer, jobs: JobServerProcess) -> None:
+    point_to(sql, jobs.port)
+    trigger(sql)
+    values = [b"", b"\0\xff\xfe'\"\\\n", "ü €".encode(), b"x" * (60 << 20), *(b"%d" % n for n in range(1000))]
+    sql.execute("SELECT gman_option_set('reply_timeout', 10000)")
+    with sql.connect() as connection, connection.cursor() as cursor:
+        for value in values[:3]:
+            cursor.execute("INSERT INTO t (v) VALUES (%s)", (value,))
+        cursor.execute("INSERT INTO t (v) VALUES (REPEAT('x', 60 << 20))")
+        cursor.executemany("INSERT INTO t (v) VALUES (%s)", [(value,) for value in values[4:]])
+    with Peer(jobs.port) as peer:
+        peer.can_do(b"syncToRedis")
+        for value in values:
+            grabbed = peer.grab()
+            assert grabbed is not None
+            assert grabbed[3] == value
+            peer.send(p.WORK_COMPLETE, grabbed[0], b"")
+    found = stats(sql)
+    print(f"{found['jobs']} jobs over {found['connects']} connection")
+    assert found["jobs"] == len(values)
+    assert found["connects"] == 1
+    for kind, name in ((0, "gman_do_high_background"), (2, "gman_do_low_background")):
+        assert str(one(sql, f"{name}('p', 'x', 'u{kind}')")).startswith("b'H:")
+
+
+def test_sessions_share_connections_and_lose_nothing(sql: SqlServer, jobs: JobServerProcess) -> None:
+    point_to(sql, jobs.port)
+    trigger(sql)
+    sql.execute("SELECT gman_option_set('reply_timeout', 10000)")
+
+    def insert(number: int) -> None:
+        with sql.connect() as connection, connection.cursor() as cursor:
+            for n in range(200):
+                cursor.execute("INSERT INTO t (v) VALUES (%s)", (f"{number}:{n}",))
+
+    threads = [threading.Thread(target=insert, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert jobs.total("syncToRedis") == 1600
+    found = stats(sql)
+    print(f"8 sessions, {found['jobs']} jobs over {found['connects']} connections")
+    assert found["connects"] <= 8
+    assert found["failures"] == 0
+
+
+class BlackHole:
+    """Accepts connections, as far as the kernel does, and never answers."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.listener.getsockname()[1]
+
+    def __enter__(self) -> BlackHole:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.listener.close()
+
+
+@pytest.mark.parametrize("how", ["stopped", "frozen", "black hole"])
+def test_a_dead_server_costs_one_time_out_a_second_and_no_statement(
+    sql: SqlServer, jobs: JobServerProcess, how: str
+) -> None:
+    trigger(sql)
+    with BlackHole() as hole:
+        point_to(sql, hole.port if how == "black hole" else jobs.port)
+        if how != "black hole":
+            assert (
+                one(sql, "gman_do_background('syncToRedis', 'x')") is not None
+            )  # a pooled connection that will be dead
+        if how == "stopped":
+            jobs.stop()
+        elif how == "frozen":
+            jobs.freeze()
+        before = stats(sql)
+        slowest, rows, started = 0.0, 0, time.monotonic()
+        with sql.connect() as connection, connection.cursor() as cursor:
+            while time.monotonic() - started < 2.5:
+                at = time.monotonic()
+                cursor.execute("INSERT INTO t (v) VALUES ('x')")
+                slowest, rows = max(slowest, time.monotonic() - at), rows + 1
+        found = stats(sql)
+        timeouts = found["timeouts"] - before["timeouts"]
+        error = one(sql, "CONVERT(gman_last_error() USING utf8mb4) FROM (SELECT gman_do_background('a', 'b')) q")
+        print(f"{how}: {rows} rows inserted, slowest {slowest * 1000:.0f} ms, {timeouts} time-outs ({error})")
+        assert found["failures"] - before["failures"] >= rows
+        assert timeouts <= 3
+        assert one(sql, "count(*) FROM t") == rows
+        assert slowest < 2
+        if how == "stopped":
+            jobs.start()
+        elif how == "frozen":
+            jobs.thaw()
+        else:
+            point_to(sql, jobs.port)
+    eventually(lambda: one(sql, "gman_do_background('syncToRedis', 'back')"), timeout=10)
+
+
+def test_the_next_server_takes_over(sql: SqlServer, jobs: JobServerProcess) -> None:
+    with JobServerProcess() as first:
+        point_to(sql, first.port, jobs.port)
+        assert one(sql, "gman_do_background('f', 'x')")
+        assert first.total("f") == 1
+        first.kill9()
+        for _ in range(10):
+            assert one(sql, "gman_do_background('f', 'x')")
+        assert jobs.total("f") == 10
+        first.start()
+        eventually(lambda: one(sql, "gman_do_background('f', 'x')") and first.total("f") > 1, timeout=10)
+    point_to(sql, jobs.port)
+    sql.execute("SELECT gman_servers_set('127.0.0.1:1', 'elsewhere')")
+    assert one(sql, "gman_do_background('elsewhere', 'x')") is None
+    assert one(sql, "gman_do_background('f', 'x')")
+
+
+def test_json_helpers_write_json(sql: SqlServer) -> None:
+    sql.execute(
+        "CREATE TABLE j (id INT, `a.b` DOUBLE, d DECIMAL(20,5), s TEXT CHARACTER SET utf8mb4, b VARBINARY(9), n INT)"
+    )
+    sql.execute(r"""INSERT INTO j VALUES (1, 1e-9, -0.50000, 'q"\\ \n\t ü €', x'00ff', NULL)""")
+    call = "gman_json_object(j.id, j.`a.b`, d AS price, s, b, n, n AS `more n`)"
+    written = one(sql, f"CONVERT({call} USING utf8mb4) FROM j")
+    assert json.loads(str(written)) == {
+        "id": 1, "a.b": 1e-9, "price": -0.5, "s": 'q"\\ \n\t ü €', "b": "\0\xff", "n": None, "more n": None,
+    }  # fmt: skip
+    nested = "gman_json_members('more', gman_json_array(1, 'x', gman_json_object(id)))"
+    assert one(sql, f"{nested} FROM j") == b'"more":[1,"x",{"id":1}]'
+    sql.execute(
+        "CREATE TABLE log (j TEXT)",
+        "CREATE TRIGGER j_ai AFTER INSERT ON j FOR EACH ROW INSERT INTO log VALUES "
+        "(CONVERT(gman_json_object(NEW.id, NEW.`a.b`, NEW.s AS text) USING utf8mb4))",
+        "INSERT INTO j (id, `a.b`, s) VALUES (2, 0.1, 'é')",
+    )
+    assert json.loads(str(one(sql, "j FROM log"))) == {"id": 2, "a.b": 0.1, "text": "é"}
+    assert one(sql, "gman_json_values('a', 11.5, NULL)") == b'"a",11.5,null'
+    assert one(sql, "gman_json_members('a', 1, 'b', 'x')") == b'"a":1,"b":"x"'
+    with pytest.raises(pymysql.MySQLError, match="pairs"):
+        one(sql, "gman_json_members('a')")
+
+
+def test_gearmand_and_its_command_line_worker_serve_it_too(
+    sql: SqlServer, new_gearmand: Callable[..., Gearmand], tmp_path: Path
+) -> None:
+    server = new_gearmand()
+    point_to(sql, server.port)
+    trigger(sql)
+    sql.execute("INSERT INTO t (v) VALUES ('one'), ('two'), ('three')")
+    done = subprocess.run(
+        ["gearman", "-h", "127.0.0.1", "-p", str(server.port), "-w", "-c", "3", "-f", "syncToRedis"],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == b"onetwothree"
+
+
+def test_the_harness_runs_clean_under_thread_sanitizer_and_valgrind(tmp_path: Path) -> None:
+    for name in ("Makefile", "syncbridge_udf.c", "harness.c"):
+        (tmp_path / name).write_bytes((UDF / name).read_bytes())
+    done = subprocess.run(["make", "-C", tmp_path, "check"], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if "sessions," in line]
+    print(" | ".join(lines))
+    assert len(lines) == 2
