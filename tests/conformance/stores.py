@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ from syncbridge.dispatch.job import JobRecord
 from syncbridge.dispatch.store import JobStore
 from syncbridge.dispatch.store.memory import MemoryStore
 from syncbridge.dispatch.store.redis import RedisStore
+from syncbridge.dispatch.store.sql import SqlStore
 from syncbridge.dispatch.store.sqlite import SqliteStore
-from tests.servers import Redis
+from tests.servers import PostgreSQL, Redis, SqlServer
 
 
 class Backend:
@@ -136,7 +138,73 @@ class RedisQueue(Backend):
             self._store.close()
 
 
+class Sql(Backend):
+    """A database of its own on the session's server. Cut off: its connections are ended, and no new one is let in."""
+
+    remote = True
+
+    def __init__(self, request: pytest.FixtureRequest, kind: str) -> None:
+        super().__init__(request)
+        self.server: SqlServer | PostgreSQL = request.getfixturevalue(kind)
+        self.user = f"queue_{self.server.database}"
+        self._store: SqlStore | None = None
+
+    def open(self) -> SqlStore:
+        self.close()
+        self._store = SqlStore(self.url())
+        return self._store
+
+    def url(self) -> str:
+        return self.server.url(self.user, "secret", self.server.database)
+
+    def corrupt(self, job: JobRecord) -> None:
+        self.server.execute(f"UPDATE syncbridge_queue_job SET payload = NULL WHERE id = {job.id}")
+
+    def set_format(self, number: int) -> None:
+        self.server.execute(f"UPDATE syncbridge_queue_meta SET format = {number}")
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+
+
+class MySQLQueue(Sql):
+    def __init__(self, request: pytest.FixtureRequest, kind: str) -> None:
+        super().__init__(request, kind)
+        assert isinstance(self.server, SqlServer)
+        self.server.create_user(self.user, "secret", f"ALL ON {self.server.database}.*")
+
+    def cut(self) -> None:
+        self.server.execute(f"ALTER USER {self.user}@'127.0.0.1' ACCOUNT LOCK")
+        found = f"SELECT id FROM information_schema.processlist WHERE user = '{self.user}'"
+        self.server.execute(*(f"KILL {number}" for (number,) in self.server.execute(found)))
+
+    def mend(self) -> None:
+        self.server.execute(f"ALTER USER {self.user}@'127.0.0.1' ACCOUNT UNLOCK")
+
+
+class PostgreSQLQueue(Sql):
+    def __init__(self, request: pytest.FixtureRequest, kind: str = "postgresql") -> None:
+        super().__init__(request, kind)
+        self.server.execute(
+            f"CREATE USER {self.user} PASSWORD 'secret'",
+            f"GRANT ALL ON SCHEMA public TO {self.user}",
+        )
+
+    def cut(self) -> None:
+        self.server.execute(
+            f"ALTER USER {self.user} NOLOGIN",
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{self.user}'",
+        )
+
+    def mend(self) -> None:
+        self.server.execute(f"ALTER USER {self.user} LOGIN")
+
+
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest], Backend]] = {
     "memory": Memory,
+    "mariadb": partial(MySQLQueue, kind="mariadb"),
+    "mysql": partial(MySQLQueue, kind="mysql"),
+    "postgresql": PostgreSQLQueue,
     "redis": RedisQueue,
 }
