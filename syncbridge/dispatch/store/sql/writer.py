@@ -224,7 +224,7 @@ class Writer:
             self._stop("is another queue now", "restart this server, which then serves that one")
         if stored.owner != self._owner:
             self._stop("was taken over by another server while this one had lost it", "stop one of the two servers")
-        happened = stored.commits == self._commits + 1
+        happened = bool(stored.commits == self._commits + 1)
         if stored.commits != self._commits and not (happened and (self._in_doubt is not None or self._ghosts)):
             logger.error(
                 "queue store %s is at commit %d, not %d: its server lost or gained what was committed",
@@ -238,7 +238,8 @@ class Writer:
         return happened
 
     def _is_owner(self, connection: Connection) -> bool:
-        return bool(connection.scalar(select(meta.c.owner)) == self._owner)
+        owner = connection.scalar(select(meta.c.owner))
+        return bool(owner == self._owner)
 
     def _refuse_second(self) -> NoReturn:
         raise TransientError(
