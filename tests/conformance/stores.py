@@ -18,6 +18,7 @@ from syncbridge.dispatch.store.memory import MemoryStore
 from syncbridge.dispatch.store.redis import RedisStore
 from syncbridge.dispatch.store.sql import SqlStore
 from syncbridge.dispatch.store.sqlite import SqliteStore
+from syncbridge.dispatch.store.sqlite_places import MAX_ID
 from tests.servers import PostgreSQL, Redis, SqlServer
 
 
@@ -89,7 +90,7 @@ class Sqlite(Backend):
         return self._store
 
     def corrupt(self, job: JobRecord) -> None:
-        self._execute(f"UPDATE job SET payload = 7 WHERE id = {job.id}")
+        self._execute(f"UPDATE job SET payload = 7 WHERE id & {MAX_ID} = {job.id}")
 
     def set_format(self, number: int) -> None:
         self._execute(f"UPDATE meta SET value = {number} WHERE name = 'format'")
@@ -203,6 +204,7 @@ class PostgreSQLQueue(Sql):
 
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest], Backend]] = {
     "memory": Memory,
+    "sqlite": Sqlite,
     "mariadb": partial(MySQLQueue, kind="mariadb"),
     "mysql": partial(MySQLQueue, kind="mysql"),
     "postgresql": PostgreSQLQueue,

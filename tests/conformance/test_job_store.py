@@ -71,6 +71,12 @@ def due(store: JobStore, state: int, limit: int = 100) -> list[JobRecord]:
     return store.by_due(state, after=(0, 0), limit=limit)
 
 
+def before_and_after(backend: Backend, store: JobStore) -> Iterator[JobStore]:
+    """The open store, then the one of the next process."""
+    yield store
+    yield backend.open()
+
+
 def holds(store: JobStore, jobs: list[JobRecord]) -> None:
     """The store has exactly these jobs, whichever way one asks."""
     for job in jobs:
@@ -225,7 +231,7 @@ def test_moves_between_all_states(backend: Backend, old: int, new: int, payload:
     move = Move(key(job), b"g", 7, new, NOW + 2 if new else 0, b"because" if new == DEAD else b"")
     store.commit(Changes(moves={2: move}))
     moved = job._replace(function=b"g", attempts=7, state=new, due=move.due, note=move.note)
-    for opened in (store, backend.open()):
+    for opened in before_and_after(backend, store):
         holds(opened, [*others, moved])
         assert opened.joinable(b"g", b"u") == (bare(moved) if new != DEAD else None)
         assert opened.joinable(b"f", b"u") is None
@@ -304,7 +310,8 @@ def test_what_is_not_there_is_no_error(backend: Backend) -> None:
         )
     )
     holds(store, [record(1)])
-    holds(backend.open(), [record(1)])
+    store = backend.open()
+    holds(store, [record(1)])
     assert store.payload(b"f", 0, 1) is None
     assert store.payload(b"f", 1, 1, DEAD) is None
     assert store.payload(b"nobody", 1, 1) is None
@@ -433,7 +440,7 @@ def test_a_row_that_makes_no_sense_comes_back_unreadable(backend: Backend, state
     jobs = [record(n, state=state, due=NOW if state else 0, unique=b"u", join_key=b"%d" % n) for n in (1, 2, 3)]
     store.commit(Changes(adds=jobs))
     backend.corrupt(jobs[1])
-    for opened in (store, backend.open()):
+    for opened in before_and_after(backend, store):
         found = window(opened, state=state)
         assert ids(found) == [1, 2, 3]
         assert [found[0], found[2]] == [jobs[0], jobs[2]]

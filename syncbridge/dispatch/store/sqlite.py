@@ -1,290 +1,403 @@
-"""The default store: one SQLite file, write-ahead log, fsync in every commit (`synchronous=FULL`).
+"""The default store: one SQLite file with a write-ahead log.
 
-One connection writes (the commit thread), one reads (the event loop); WAL lets both work at once. A lock file keeps
-a second process out: two servers on one file would hand out the same jobs.
+`full`: the log is fsynced in every commit. `batch`: it is written in every commit and fsynced by a thread, at most a
+second later. One connection writes (the commit thread), one reads (the reader thread); WAL lets both work at once.
+A lock file keeps a second process out: two servers on one file would hand out the same jobs.
 """
 
 from __future__ import annotations
 
-import fcntl
+import logging
 import os
-import secrets
 import sqlite3
 from collections import defaultdict
-from itertools import chain
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from syncbridge.dispatch.job import JobRecord
-from syncbridge.dispatch.store import READY, Changes, JobKey, Promise, Result, StoredBacklog
-from syncbridge.errors import ConfigError, TransientError
+from syncbridge.dispatch.store import (
+    READY,
+    SCHEDULED,
+    UNREADABLE,
+    Changes,
+    JobKey,
+    Move,
+    Promise,
+    Result,
+    StoredBacklog,
+)
+from syncbridge.dispatch.store.sqlite_file import connect, create_or_check, is_corrupt, lock, unavailable, unusable
+from syncbridge.dispatch.store.sqlite_places import MAX_ID, PlaceKey, Places
+from syncbridge.dispatch.store.syncer import Syncer
 
-#: The layout this version writes; a file with a higher number is refused.
-FORMAT = 1
+logger = logging.getLogger(__name__)
 
-_SCHEMA = Path(__file__).with_name("schema.sql")
-#: Pages of write-ahead log before SQLite copies them into the file (64 MiB): fewer, longer checkpoints.
-_CHECKPOINT_PAGES = 16_384
-
-#: Jobs per INSERT statement.
+#: Rows per INSERT statement: each statement hands the interpreter over to the event loop once, not once per row.
+#: Smaller remainders go in powers of two, so that few statements are ever compiled.
 _INSERT_ROWS = 128
-_ROW = "(?,?,?,?,?,?,?,?)"
-_Row = tuple[int, int, int, bytes, bytes | None, int, int, bytes | None]
 
-_COLUMNS = "id, uniq, join_key, submitted, attempts, length(payload)"
+_PLAIN = "INSERT INTO job (id, submitted, payload) VALUES ", 3
+_ANY = "INSERT INTO job (id, submitted, payload, uniq, join_key, attempts, reducer, state, due, note) VALUES ", 10
+_RESULT = "INSERT OR REPLACE INTO result VALUES ", 9
+
+_PLACE = "(SELECT id << 45 FROM place WHERE function=? AND priority=? AND state=?)"
+_SIZE = "CASE typeof(payload) WHEN 'blob' THEN length(payload) ELSE -1 END"
+_COLUMNS = f"job.id & {MAX_ID}, submitted, uniq, join_key, attempts, reducer, due, note, {_SIZE}"
+_WINDOW = (
+    f"SELECT {_COLUMNS}, CASE WHEN length(payload) <= ? AND typeof(payload) = 'blob' THEN payload END FROM job "  # noqa: S608
+    f"WHERE id > {_PLACE} + ? AND id <= {_PLACE} + ? ORDER BY id LIMIT ?"
+)
+_BY_DUE = (
+    f"SELECT {_COLUMNS}, NULL, function, priority FROM job JOIN place ON place.id = job.id >> 45 "  # noqa: S608
+    f"WHERE job.state=? AND (due, job.id & {MAX_ID}) > (?,?) ORDER BY due, job.id & {MAX_ID} LIMIT ?"
+)
+_FIND = (
+    f"SELECT {_COLUMNS}, NULL, function, priority, place.state "  # noqa: S608 - constants
+    "FROM place CROSS JOIN job ON job.id = place.id << 45 | ? WHERE jobs > 0 LIMIT 1"
+)
+_JOINABLE = (
+    f"SELECT {_COLUMNS}, NULL, function, priority, place.state FROM place CROSS JOIN job "  # noqa: S608
+    f"INDEXED BY job_join ON job.id BETWEEN place.id << 45 AND (place.id << 45) + {MAX_ID} "
+    f"WHERE function=? AND place.state IN (?, ?) AND join_key=? ORDER BY job.id & {MAX_ID} DESC LIMIT 1"
+)
+
+#: A file this much larger than what it holds is rewritten, where that takes a moment only; bytes.
+_SHRINK_FROM = 64 << 20
+_SHRINK_TO = 8 << 20
+#: What a job costs in the file beside its payload, about.
+_OVERHEAD = 64
 
 
 class SqliteStore:
     """JobStore in one SQLite file; creates it where there is none.
 
-    Raises ConfigError when the path cannot be used (not writable, not a queue, a newer format) and TransientError when
-    another process has it.
+    Raises ConfigError when the path cannot be used (not writable, not a queue, a newer format, damaged) and
+    TransientError when another process has it.
     """
 
-    promise = Promise.FULL
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, durability: Promise = Promise.FULL) -> None:
+        assert durability is not Promise.MEMORY, "that is MemoryStore"
+        self.promise = durability
         self._path = Path(path)
-        self._functions: dict[bytes, int] = {}
-        self._lock = _lock(self._path)
+        self._lock = lock(self._path)
         try:
-            self._writer = _connect(self._path)
-            self._create_or_check()
-            self._reader = _connect(self._path)
-            self._load_functions()
+            self._writer = connect(self._path, durability)
+            meta = create_or_check(self._writer, self._path)
+            self.queue_id: str = meta["queue_id"]
+            self.next_id: int = meta["next_id"]
+            self._places = Places(self._writer)
+            #: It held more than _SHRINK_FROM since it was last looked at, or may have.
+            self._grown = True
+            self._shrink()
+            self._reader = connect(self._path, durability)
         except sqlite3.Error as error:
             os.close(self._lock)
-            raise ConfigError(
-                f"queue store {self._path} cannot be used: {error}",
-                hint="queue.store must name a writable file that syncbridge created, or one that does not exist yet",
-            ) from error
+            raise unusable(self._path, error) from error
         except BaseException:
             os.close(self._lock)
             raise
+        self._syncer = Syncer(f"{self._path}-wal") if durability is Promise.BATCH else None
         self._closed = False
 
     # -- writing (commit thread) ---------------------------------------------------------------------------------
 
     def commit(self, changes: Changes) -> None:
-        writer, functions = self._writer, len(self._functions)
         try:
-            writer.execute("BEGIN IMMEDIATE")
-            self._write(writer, changes)
-            writer.execute("COMMIT")
+            if self._places.crowded:
+                self._places.forget_empty()
+            if not self._transaction(changes, self._apply):
+                self._transaction(changes, self._apply_what_fits)
+            self._shrink()
         except sqlite3.Error as error:
-            if writer.in_transaction:
-                writer.execute("ROLLBACK")
-            if len(self._functions) != functions:
-                self._load_functions()
-            raise TransientError(
-                f"queue store {self._path} cannot be written: {error}", hint="free space on its disk, check its mount"
-            ) from error
+            raise unavailable(self._path, "written", error) from error
+        if self._syncer is not None:
+            self._syncer.written()
 
-    def _write(self, writer: sqlite3.Connection, changes: Changes) -> None:
-        totals: defaultdict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
-        if changes.adds:
-            _insert(writer, self._rows(changes.adds, totals))
-        if changes.moves:
-            moves = [
-                (self._function_id(function), attempts, *self._taken(number, old, totals))
-                for number, (old, function, attempts, *_) in changes.moves.items()
-            ]
-            writer.executemany(
-                "UPDATE job SET function_id=?, attempts=? WHERE function_id=? AND priority=? AND id=?", moves
-            )
-            for old, function, *_ in changes.moves.values():
-                _count(totals[self._function_id(function), old.priority], 1, old.size)
+    def _transaction(self, changes: Changes, apply: Callable[[Changes], bool]) -> bool:
+        """False: nothing was changed, since `apply` met jobs that are not where `changes` has them."""
+        writer = self._writer
+        self._places.begin()
+        writer.execute("BEGIN IMMEDIATE")
+        try:
+            if apply(changes):
+                self._places.save()
+                self._remember(changes)
+                writer.execute("COMMIT")
+                return True
+        except BaseException as error:
+            self._roll_back()
+            if isinstance(error, sqlite3.IntegrityError) and apply == self._apply:
+                return False
+            raise
+        self._roll_back()
+        return False
+
+    def _roll_back(self) -> None:
+        self._places.undo()
+        if self._writer.in_transaction:  # else SQLite did
+            self._writer.execute("ROLLBACK")
+
+    def _apply(self, changes: Changes) -> bool:
+        """In large statements, trusting `changes`; False (or IntegrityError): that was wrong."""
+        self._add(changes.adds)
+        if changes.moves and self._move(changes.moves) != len(changes.moves):
+            return False
         if changes.attempts:
-            writer.executemany(
-                "UPDATE job SET attempts=? WHERE function_id=? AND priority=? AND id=?",
-                [
-                    (attempts, self._function_id(key.function), key.priority, number)
-                    for number, (key, attempts) in changes.attempts.items()
-                ],
-            )
-        if changes.removes:
-            removed = [self._taken(number, key, totals) for number, key in changes.removes.items()]
-            writer.executemany("DELETE FROM job WHERE function_id=? AND priority=? AND id=?", removed)
-        writer.executemany(
-            "INSERT INTO backlog VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET jobs=jobs+excluded.jobs, "
-            "bytes=bytes+excluded.bytes",
-            [(*place, *counts) for place, counts in totals.items()],
-        )
+            self._note_attempts(changes.attempts)
+        return not changes.removes or self._remove(changes.removes) == len(changes.removes)
+
+    def _apply_what_fits(self, changes: Changes) -> bool:
+        """The same, job by job, leaving out what is done already."""
+        for record in changes.adds:
+            if self._writer.execute(_FIND, (record.id,)).fetchone() is None:
+                self._add([record])
+        for number, move in changes.moves.items():
+            if self._holds(number, move.old):
+                self._move({number: move})
+        self._note_attempts(changes.attempts)
+        for number, key in changes.removes.items():
+            if self._holds(number, key):
+                self._remove({number: key})
+        return True
+
+    def _holds(self, number: int, key: JobKey) -> bool:
+        place = self._places.get((key.function, key.priority, key.state))
+        sql = "SELECT 1 FROM job WHERE id=?"
+        return place is not None and self._writer.execute(sql, (place.first | number,)).fetchone() is not None
+
+    def _add(self, adds: list[JobRecord]) -> None:
+        plain: list[Any] = []
+        others: list[Any] = []
+        totals: defaultdict[PlaceKey, list[int]] = defaultdict(lambda: [0, 0])
+        first: dict[PlaceKey, int] = {}
+        for number, name, priority, unique, join, submitted, attempts, payload, size, reducer, state, due, note in adds:
+            key = name, priority, state
+            counts = totals[key]
+            counts[0] += 1
+            counts[1] += size
+            row = first.get(key)
+            if row is None:
+                assert number <= MAX_ID
+                row = first[key] = self._places.count(key, 0, 0).first
+            if unique or join is not None or attempts or reducer or state or due or note:
+                rare = unique or None, join, attempts or None, reducer or None, state or None, due or None, note or None
+                others += (row | number, submitted, payload, *rare)
+            else:
+                plain += (row | number, submitted, payload)
+        for key, (jobs, size) in totals.items():
+            self._places.count(key, jobs, size)
+        self._insert(_PLAIN, plain)
+        self._insert(_ANY, others)
+
+    def _insert(self, statement: tuple[str, int], values: list[Any]) -> None:
+        start, columns = 0, statement[1]
+        rows = len(values) // columns
+        while rows:
+            some = min(_INSERT_ROWS, 1 << (rows.bit_length() - 1))
+            end = start + some * columns
+            self._writer.execute(_rows(*statement, some), values[start:end])
+            start, rows = end, rows - some
+
+    def _move(self, moves: dict[int, Move]) -> int:
+        """Returns how many were where `moves` has them."""
+        rows = []
+        for number, (old, function, attempts, state, due, note) in moves.items():
+            source = self._places.count((old.function, old.priority, old.state), -1, -max(old.size, 0))
+            target = self._places.count((function, old.priority, state), 1, max(old.size, 0))
+            later = state or None, due or None, note or None
+            rows.append((target.first | number, attempts or None, *later, source.first | number))
+        return self._writer.executemany(
+            "UPDATE job SET id=?, attempts=?, state=?, due=?, note=? WHERE id=?", rows
+        ).rowcount
+
+    def _note_attempts(self, attempts: dict[int, tuple[JobKey, int]]) -> None:
+        rows = []
+        for number, (key, value) in attempts.items():
+            place = self._places.get((key.function, key.priority, key.state))
+            if place is not None:
+                rows.append((value, place.first | number))
+        self._writer.executemany("UPDATE job SET attempts=? WHERE id=?", rows)
+
+    def _remove(self, removes: dict[int, JobKey]) -> int:
+        """Returns how many were there. Neighbours go in one step: workers finish jobs in about their order."""
+        totals: defaultdict[PlaceKey, list[int]] = defaultdict(lambda: [0, 0])
+        rows: list[int] = []
+        first: dict[PlaceKey, int] = {}
+        for number, (function, priority, size, state) in removes.items():
+            key = function, priority, state
+            counts = totals[key]
+            counts[0] -= 1
+            if size > 0:
+                counts[1] -= size
+            row = first.get(key)
+            if row is None:
+                row = first[key] = self._places.count(key, 0, 0).first
+            rows.append(row | number)
+        for key, (jobs, size) in totals.items():
+            self._places.count(key, jobs, size)
+        rows.sort()
+        return self._writer.executemany("DELETE FROM job WHERE id BETWEEN ? AND ?", _ranges(rows)).rowcount
+
+    def _remember(self, changes: Changes) -> None:
+        """What is beside the jobs."""
+        writer = self._writer
+        if changes.results:
+            self._insert(_RESULT, [value for result in changes.results for value in result])
+        if changes.expire_results:
+            writer.execute("DELETE FROM result WHERE expires <= ?", (changes.expire_results,))
+        for name, value in changes.settings.items():
+            if value is None:
+                writer.execute("DELETE FROM setting WHERE name=?", (name,))
+            else:
+                writer.execute("INSERT OR REPLACE INTO setting VALUES (?,?)", (name, value))
         if changes.reserve:
             writer.execute("UPDATE meta SET value=? WHERE name='next_id'", (changes.reserve,))
 
-    def _rows(self, adds: list[JobRecord], totals: defaultdict[tuple[int, int], list[int]]) -> list[_Row]:
-        rows = []
-        for number, name, priority, unique, join_key, submitted, attempts, payload, size, *_ in adds:
-            function = self._function_id(name)
-            counts = totals[function, priority]
-            counts[0] += 1
-            counts[1] += size
-            rows.append((function, priority, number, unique, join_key, submitted, attempts, payload))
-        return rows
+    def _shrink(self) -> None:
+        """Give a worked-off backlog's space back to the disk: rewrite the little that is left.
 
-    def _taken(self, number: int, key: JobKey, totals: defaultdict[tuple[int, int], list[int]]) -> tuple[int, int, int]:
-        function = self._function_id(key.function)
-        _count(totals[function, key.priority], -1, -key.size)
-        return function, key.priority, number
+        Costs nothing in the hot path, unlike auto_vacuum; SQLite uses free pages again before it asks for more.
+        """
+        live = self._places.bytes + self._places.jobs * _OVERHEAD
+        if live > _SHRINK_FROM:
+            self._grown = True
+        if not self._grown or live > _SHRINK_TO:
+            return
+        self._grown = False
+        writer = self._writer
+        try:
+            page, pages, free = (
+                writer.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_size", "page_count", "freelist_count")
+            )
+            # Results may be more than the jobs.
+            if free * page > _SHRINK_FROM and (pages - free) * page <= 2 * _SHRINK_TO:
+                writer.execute("VACUUM")
+                writer.execute("PRAGMA wal_checkpoint")
+        except sqlite3.Error as error:
+            logger.warning("queue store %s cannot be shrunk: %s", self._path, error)
 
-    def _function_id(self, name: bytes) -> int:
-        known = self._functions.get(name)
-        if known is None:
-            known = self._writer.execute("INSERT INTO function (name) VALUES (?)", (name,)).lastrowid
-            assert known is not None
-            self._functions[name] = known
-        return known
-
-    # -- reading (event loop) ------------------------------------------------------------------------------------
+    # -- reading (reader thread) ---------------------------------------------------------------------------------
 
     def backlogs(self) -> list[StoredBacklog]:
         return [
             StoredBacklog(*row)
             for row in self._read(
-                "SELECT name, priority, jobs, bytes, (SELECT max(id) FROM job "
-                "  WHERE function_id=backlog.function_id AND priority=backlog.priority) "
-                "FROM backlog JOIN function ON function.id=function_id WHERE jobs > 0"
+                "SELECT function, priority, jobs, bytes, (SELECT max(id) FROM job "  # noqa: S608 - constants
+                f"  WHERE id BETWEEN place.id << 45 AND (place.id << 45) + {MAX_ID}) & {MAX_ID}, state "
+                "FROM place WHERE jobs > 0"
             )
         ]
 
     def window(
         self, function: bytes, priority: int, *, after: int, through: int, limit: int, inline: int, state: int = READY
     ) -> list[JobRecord]:
-        rows = self._read(
-            f"SELECT {_COLUMNS}, CASE WHEN length(payload) <= ? THEN payload END FROM job "  # noqa: S608 - constants
-            "WHERE function_id=? AND priority=? AND id > ? AND id <= ? ORDER BY id LIMIT ?",
-            (inline, self._functions.get(function), priority, after, through, limit),
-        )
-        return [
-            JobRecord(number, function, priority, unique, join_key, submitted, attempts, payload, size)
-            for number, unique, join_key, submitted, attempts, size, payload in rows
-        ]
+        place: PlaceKey = function, priority, state
+        arguments = *place, max(after, 0), *place, min(through, MAX_ID), limit
+        try:
+            rows = self._reader.execute(_WINDOW, (inline, *arguments)).fetchall()
+        except sqlite3.Error as error:
+            if not is_corrupt(error):
+                raise unavailable(self._path, "read", error) from error
+            # Perhaps one payload is damaged, which should not keep the others back.
+            rows = [self._with_payload(row, place, inline) for row in self._read(_WINDOW, (-1, *arguments))]
+        return [_record(row, function, priority, state) for row in rows]
 
-    def payload(self, function: bytes, priority: int, number: int, state: int = READY) -> bytes | None:
-        rows = self._read(
-            "SELECT payload FROM job WHERE function_id=? AND priority=? AND id=?",
-            (self._functions.get(function), priority, number),
-        )
-        return rows[0][0] if rows else None
-
-    def joinable(self, function: bytes, key: bytes) -> JobRecord | None:
-        return self._one(
-            f"SELECT priority, {_COLUMNS} FROM job INDEXED BY job_join "  # noqa: S608 - constants
-            "WHERE function_id=? AND join_key=? ORDER BY id DESC LIMIT 1",
-            function,
-            key,
-        )
-
-    def find(self, number: int) -> JobRecord | None:
-        for backlog in self._read("SELECT name, priority FROM backlog JOIN function ON id=function_id WHERE jobs > 0"):
-            record = self._one(
-                f"SELECT priority, {_COLUMNS} FROM job "  # noqa: S608 - constants
-                "WHERE function_id=? AND priority=? AND id=?",
-                backlog[0],
-                backlog[1],
-                number,
-            )
-            if record:
-                return record
-        return None
+    def _with_payload(self, row: tuple[Any, ...], place: PlaceKey, inline: int) -> tuple[Any, ...]:
+        number, size = row[0], row[8]
+        payload = self.payload(*place[:2], number, place[2]) if 0 <= size <= inline else None
+        return *row[:8], UNREADABLE if payload is None and size <= inline else size, payload
 
     def by_due(self, state: int, *, after: tuple[int, int], limit: int) -> list[JobRecord]:
-        return []
+        return [_record(row[:10], row[10], row[11], state) for row in self._read(_BY_DUE, (state, *after, limit))]
+
+    def payload(self, function: bytes, priority: int, number: int, state: int = READY) -> bytes | None:
+        """None too where the payload is damaged."""
+        try:
+            rows = self._reader.execute(
+                f"SELECT payload FROM job WHERE id = {_PLACE} + ?",  # noqa: S608 - constants
+                (function, priority, state, number),
+            ).fetchall()
+        except sqlite3.Error as error:
+            if is_corrupt(error):
+                logger.error("payload of job %d of %s: %s", number, function, unavailable(self._path, "read", error))
+                return None
+            raise unavailable(self._path, "read", error) from error
+        return rows[0][0] if rows and isinstance(rows[0][0], bytes) else None
+
+    def joinable(self, function: bytes, key: bytes) -> JobRecord | None:
+        return self._one(_JOINABLE, function, READY, SCHEDULED, key)
+
+    def find(self, number: int) -> JobRecord | None:
+        return self._one(_FIND, number) if 0 <= number <= MAX_ID else None
 
     def result(self, number: int) -> Result | None:
-        return None
+        rows = self._read("SELECT * FROM result WHERE id=?", (number,))
+        return Result(*rows[0]) if rows else None
 
     def settings(self) -> dict[bytes, bytes]:
-        return {}
+        return dict(self._read("SELECT name, value FROM setting"))
 
     def close(self) -> None:
         if self._closed:
             return
         self._closed = True
+        if self._syncer is not None:
+            self._syncer.close()
         self._reader.close()
         self._writer.close()
         os.close(self._lock)
 
-    def _one(self, sql: str, function: bytes, *arguments: Any) -> JobRecord | None:
-        for priority, number, unique, join_key, submitted, attempts, size in self._read(
-            sql, (self._functions.get(function), *arguments)
-        ):
-            return JobRecord(number, function, priority, unique, join_key, submitted, attempts, None, size)
-        return None
+    def _one(self, sql: str, *arguments: Any) -> JobRecord | None:
+        rows = self._read(sql, arguments)
+        return _record(rows[0][:10], rows[0][10], rows[0][11], rows[0][12]) if rows else None
 
     def _read(self, sql: str, arguments: tuple[Any, ...] = ()) -> list[Any]:
         try:
             return self._reader.execute(sql, arguments).fetchall()
         except sqlite3.Error as error:
-            raise TransientError(f"queue store {self._path} cannot be read: {error}") from error
-
-    # -- opening -------------------------------------------------------------------------------------------------
-
-    def _create_or_check(self) -> None:
-        writer = self._writer
-        writer.execute("PRAGMA journal_mode=WAL")
-        if not writer.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            # One transaction: a crash in the middle leaves an empty file, not half a schema.
-            meta = f"INSERT INTO meta VALUES ('format',{FORMAT}),('queue_id','{secrets.token_hex(16)}'),('next_id',1);"  # noqa: S608
-            writer.executescript(f"BEGIN IMMEDIATE;{_SCHEMA.read_text()}{meta}COMMIT;")
-        stored = dict(writer.execute("SELECT name, value FROM meta"))
-        if stored.get("format") != FORMAT:
-            self._refuse_format(stored.get("format"))
-        self.queue_id: str = stored["queue_id"]
-        self.next_id: int = stored["next_id"]
-        # Names that only finished jobs used.
-        writer.execute("DELETE FROM backlog WHERE jobs = 0")
-        writer.execute("DELETE FROM function WHERE id NOT IN (SELECT function_id FROM backlog)")
-
-    def _load_functions(self) -> None:
-        self._functions = {name: number for number, name in self._writer.execute("SELECT id, name FROM function")}
-
-    def _refuse_format(self, found: object) -> NoReturn:
-        raise ConfigError(
-            f"queue store {self._path} has format {found}, this syncbridge reads format {FORMAT}",
-            hint="run the syncbridge version that wrote it, or point queue.store at a new file",
-        )
+            raise unavailable(self._path, "read", error) from error
 
 
-def _insert(writer: sqlite3.Connection, rows: list[_Row]) -> None:
-    """Many rows per statement: each statement hands the interpreter over to the event loop once, not once per row."""
-    for start in range(0, len(rows), _INSERT_ROWS):
-        some = rows[start : start + _INSERT_ROWS]
-        sql = "INSERT INTO job VALUES " + ",".join([_ROW] * len(some))  # noqa: S608 - question marks
-        writer.execute(sql, list(chain.from_iterable(some)))
+def _record(row: tuple[Any, ...], function: bytes, priority: int, state: int) -> JobRecord:
+    """A row of _COLUMNS and payload; one that makes no sense becomes UNREADABLE."""
+    number, submitted, unique, join, attempts, reducer, due, note, size, payload = row
+    texts, numbers = (unique, join, reducer, note), (submitted, attempts, due)
+    if not all(type(n) is int or n is None for n in numbers) or not all(type(t) is bytes or t is None for t in texts):
+        submitted, unique, join, attempts, reducer, size, payload = 0, b"", None, 0, b"", UNREADABLE, None
+        due, note = due if type(due) is int else 0, note if type(note) is bytes else b""
+    return JobRecord(
+        number,
+        function,
+        priority,
+        unique or b"",
+        join,
+        submitted,
+        attempts or 0,
+        payload,
+        size,
+        reducer or b"",
+        state,
+        due or 0,
+        note or b"",
+    )
 
 
-def _count(counts: list[int], jobs: int, size: int) -> None:
-    counts[0] += jobs
-    counts[1] += size
+@cache
+def _rows(insert: str, columns: int, rows: int) -> str:
+    row = f"({','.join('?' * columns)})"
+    return insert + ",".join([row] * rows)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    # Explicit transactions only; each connection is used by one thread at a time, not by the one that opened it.
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
-    connection.execute("PRAGMA cache_size=-65536")
-    return connection
-
-
-def _lock(path: Path) -> int:
-    """Hold `<path>.lock` as long as this process lives; the kernel lets go of it however the process ends."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigError(
-            f"queue store {path} cannot be created: {error.strerror}",
-            hint="point queue.store at a folder that this user may write",
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise TransientError(
-            f"queue store {path} is in use by another process",
-            hint="stop the other syncbridge server, or give this one a store of its own",
-        ) from None
-    return descriptor
+def _ranges(rows: list[int]) -> list[tuple[int, int]]:
+    """Runs of neighbours in ascending numbers, as (first, last)."""
+    found = []
+    first = last = rows[0]
+    for row in rows:
+        if row > last + 1:
+            found.append((first, last))
+            first = row
+        last = row
+    found.append((first, last))
+    return found
