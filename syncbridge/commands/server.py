@@ -115,7 +115,7 @@ def server_settings(config: Path | None, options: dict[str, Any], metrics: str |
     http = HttpConfig(listen=_address(metrics, "--metrics")) if metrics else None
     if config is None and "store" in options:
         queue = queue_from_options(options, QueueConfig(), OPTIONS)
-        return ServerSettings(NAME, queue, http or HttpConfig(listen=None), lambda: queue)
+        return ServerSettings(NAME, queue, http or HttpConfig.model_validate({"listen": "off"}), lambda: queue)
     path = config or DEFAULT_CONFIG
     if config is None and not path.exists():
         raise ConfigError(

@@ -13,9 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from syncbridge.config import Address, HttpConfig, QueueConfig, SocketPath
+from syncbridge.dispatch.gateway import Gateway
 from syncbridge.dispatch.limits import Limits
 from syncbridge.dispatch.listeners import (
     Listener,
+    TcpListener,
     UnixListener,
     load_certificate,
     open_listener,
@@ -24,6 +26,7 @@ from syncbridge.dispatch.listeners import (
 from syncbridge.dispatch.observation import QueueMetrics
 from syncbridge.dispatch.server import JobServer
 from syncbridge.dispatch.store import JobStore
+from syncbridge.errors import SyncbridgeError
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ class Service:
         self._metrics = QueueMetrics()
         self._contexts: list[ssl.SSLContext] = []
         self._server: JobServer | None = None
+        self._gateway: Gateway | None = None
 
     async def start(self) -> None:
         settings = self._settings
@@ -72,6 +76,21 @@ class Service:
         await self._server.start()
         for listener in listeners:
             log.info("listening on %s", listener)
+        try:
+            await self._start_gateway(self._server)
+        except SyncbridgeError:
+            await self.stop()
+            raise
+
+    async def _start_gateway(self, server: JobServer) -> None:
+        settings = self._settings.http
+        if settings.listen is None:
+            return
+        listener = TcpListener(settings.listen, tls=self._context(), setting="queue.http.listen")
+        gateway = Gateway(server, listener, token=settings.token)
+        await gateway.start()
+        self._gateway = gateway
+        log.info("taking jobs over HTTP on %s", listener)
 
     def _listeners(self) -> list[Listener]:
         tls = self._context()
@@ -108,5 +127,9 @@ class Service:
                 await asyncio.wait_for(stop.wait(), GAUGE_INTERVAL)
 
     async def stop(self) -> None:
+        if self._gateway is not None:
+            self._gateway.close()
         if self._server is not None:
             await self._server.stop()
+        if self._gateway is not None:
+            await self._gateway.stop()
