@@ -7,6 +7,7 @@ supervisor serves the metrics; a stage that runs alone serves its own.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -16,9 +17,11 @@ from typing import Any
 
 from syncbridge import metrics
 from syncbridge.capture.capture import Capture
-from syncbridge.config import Config, HttpConfig
+from syncbridge.config import Config, HttpConfig, QueueConfig
 from syncbridge.dispatch.server import relax_garbage_collection
 from syncbridge.dispatch.service import ServerSettings, Service
+from syncbridge.dispatch.store import JobStore
+from syncbridge.dispatch.store.memory import MemoryStore
 from syncbridge.dispatch.store.sqlite import SqliteStore
 from syncbridge.dispatch.submitter import GearmanLanes
 from syncbridge.dispatch.target import own_targets
@@ -31,10 +34,14 @@ from syncbridge.sinks.marks import RedisMirror
 from syncbridge.sinks.worker import Worker
 from syncbridge.state import State
 
+log = logging.getLogger(__name__)
+
 #: How often gauges that must be asked for are refreshed, seconds.
 GAUGE_INTERVAL = 1.0
 #: Set by the supervisor for its children: its pid.
 SUPERVISED = "SYNCBRIDGE_SUPERVISED"
+#: How long a job server under `syncbridge run` lets other people's jobs run on at its stop, seconds.
+SUPERVISED_DRAIN = 1.0
 
 
 def run_capture(config: Config) -> None:
@@ -71,16 +78,32 @@ def _lanes(config: Config) -> GearmanLanes:
 
 
 async def _serve(settings: ServerSettings) -> None:
-    path = settings.queue.store_path
-    assert path is not None
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    service = Service(settings.queue, SqliteStore(path), private=settings.private)
-    stop = _stop_event()
+    service = Service(settings.queue, _open_store(settings.queue), private=settings.private)
+    stop, now = _stop_events()
     await service.start()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: _reload(service, settings))
+    drain = settings.queue.shutdown
+    if os.environ.get(SUPERVISED):
+        drain = min(drain, SUPERVISED_DRAIN)  # the pipeline's own workers have stopped by now
     try:
         await service.observe(stop)
     finally:
-        await service.stop()
+        await service.stop(drain, now)
+
+
+def _open_store(queue: QueueConfig) -> JobStore:
+    path = queue.store_path
+    if path is None:
+        return MemoryStore()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return SqliteStore(path)
+
+
+def _reload(service: Service, settings: ServerSettings) -> None:
+    try:
+        service.reload(settings.read_again())
+    except SyncbridgeError as error:
+        log.error("not reloaded, going on as before: %s (%s)", error, error.hint)
 
 
 # -- the sink ----------------------------------------------------------------------------------------------------------
@@ -141,10 +164,21 @@ def _run_async(name: str, http: HttpConfig, stage: Coroutine[Any, Any, None]) ->
 
 def _stop_event() -> asyncio.Event:
     """Set by SIGTERM and SIGINT."""
-    stop = asyncio.Event()
+    return _stop_events()[0]
+
+
+def _stop_events() -> tuple[asyncio.Event, asyncio.Event]:
+    """The first is set by SIGTERM and SIGINT, the second by another one of them."""
+    stop, now = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            now.set()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    return stop, now
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from syncbridge.errors import ConfigError, SyncbridgeError, TransientError
 
 BACKLOG = 1024
 #: Who has not finished the TLS handshake by then is closed, seconds.
-HANDSHAKE_TIMEOUT = 10.0
+HANDSHAKE_TIMEOUT = 5.0
 #: Permissions of a Unix socket: its owner and group.
 SOCKET_MODE = 0o660
 

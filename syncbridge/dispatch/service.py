@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from syncbridge.config import Address, HttpConfig, QueueConfig, SocketPath
+from syncbridge.dispatch.api import AdminServer
 from syncbridge.dispatch.gateway import Gateway
 from syncbridge.dispatch.limits import Limits
 from syncbridge.dispatch.listeners import (
@@ -63,6 +64,7 @@ class Service:
         self._contexts: list[ssl.SSLContext] = []
         self._server: JobServer | None = None
         self._gateway: Gateway | None = None
+        self._admin: AdminServer | None = None
 
     async def start(self) -> None:
         settings = self._settings
@@ -126,9 +128,12 @@ class Service:
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), GAUGE_INTERVAL)
 
-    async def stop(self) -> None:
+    async def stop(self, drain: float = 0.0, now: asyncio.Event | None = None) -> None:
+        """Let running jobs go on for up to `drain` seconds, or until `now` is set; then close everything."""
         if self._gateway is not None:
             self._gateway.close()
+        if self._admin is not None:
+            await self._admin.stop()
         if self._server is not None:
             await self._server.stop()
         if self._gateway is not None:

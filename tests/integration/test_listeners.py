@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import ssl
 import stat
@@ -116,15 +117,13 @@ def test_old_tls_is_refused(service: TlsService, certificates: Certificates) -> 
     context = ssl.create_default_context(cafile=certificates.ca)
     context.load_cert_chain(certificates.cert, certificates.key)
     context.set_ciphers("ALL:@SECLEVEL=0")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1"):
         context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
     with socket.create_connection(("127.0.0.1", service.port), TIMEOUT) as raw, pytest.raises(OSError):
         context.wrap_socket(raw, server_hostname="127.0.0.1")
 
 
 def test_a_renewed_certificate_is_taken_up_without_a_restart(tmp_path: Path, strangers: Certificates) -> None:
-    import signal
-
     (tmp_path / "old").mkdir()
     current = make_certificates(tmp_path / "old")
     with TlsService(current) as server:
