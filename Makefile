@@ -12,8 +12,8 @@ venv: .venv/complete ## Make the Python environment in .venv, as pinned in requi
 .venv/complete: requirements.lock pyproject.toml
 	@PYTHON="$(PYTHON)" scripts/install-python
 
-servers: ## Install MariaDB, Redis, PostgreSQL and gearmand, and fetch MySQL into .cache, where they are missing
-	@scripts/install-servers --mysql --compiler --gearmand --postgresql
+servers: ## Install MariaDB, Redis, PostgreSQL, memcached and gearmand, fetch MySQL into .cache, where they are missing
+	@scripts/install-servers --mysql --compiler --gearmand --memcached --postgresql
 
 test: venv servers ## Run all tests on real servers (ARGS="-k name" passes through to pytest)
 	@$(python) -m pytest -n logical --maxprocesses 4 --dist loadscope $(ARGS)

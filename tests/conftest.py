@@ -21,7 +21,17 @@ from typing import TypeVar
 
 import pytest
 
-from tests.servers import Gearmand, MariaDB, MissingServer, MySQL, PostgreSQL, Redis, ServerProcess, SqlServer
+from tests.servers import (
+    Gearmand,
+    MariaDB,
+    Memcached,
+    MissingServer,
+    MySQL,
+    PostgreSQL,
+    Redis,
+    ServerProcess,
+    SqlServer,
+)
 from tests.servers import postgresql as postgresql_server
 from tests.servers.process import remove_leftovers
 from tests.servers.sql import drop_databases, fresh_database
@@ -133,6 +143,11 @@ def new_postgresql() -> Iterator[Callable[..., PostgreSQL]]:
 @pytest.fixture
 def new_redis() -> Iterator[Callable[..., Redis]]:
     yield from _factory(Redis)
+
+
+@pytest.fixture
+def new_memcached() -> Iterator[Callable[..., Memcached]]:
+    yield from _factory(Memcached)
 
 
 @pytest.fixture

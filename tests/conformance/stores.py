@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import orjson
 import pytest
+from pymemcache.client.base import Client
 
 from syncbridge.dispatch.job import JobRecord
 from syncbridge.dispatch.store import JobStore
+from syncbridge.dispatch.store.memcached import MemcachedStore
 from syncbridge.dispatch.store.memory import MemoryStore
 from syncbridge.dispatch.store.redis import RedisStore
 from syncbridge.dispatch.store.sql import SqlStore
 from syncbridge.dispatch.store.sqlite import SqliteStore
 from syncbridge.dispatch.store.sqlite_places import MAX_ID
-from tests.servers import PostgreSQL, Redis, SqlServer
+from tests.servers import Memcached, PostgreSQL, Redis, SqlServer
 
 
 class Backend:
@@ -139,6 +143,44 @@ class RedisQueue(Backend):
             self._store.close()
 
 
+class MemcachedQueue(Backend):
+    """memcached forgets everything when it ends, but not when we do."""
+
+    durable = False
+    remote = True
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        super().__init__(request)
+        self.server: Memcached = request.getfixturevalue("new_memcached")()
+        self._store: MemcachedStore | None = None
+
+    def open(self) -> JobStore:
+        self.close()
+        self._store = MemcachedStore(self.server.url())
+        return self._store
+
+    def corrupt(self, job: JobRecord) -> None:
+        assert self._store is not None
+        with closing(Client(("127.0.0.1", self.server.port))) as client:
+            assert client.delete(self._store._writer.key(self._store._name(f"j{job.id}:0")), noreply=False)
+
+    def set_format(self, number: int) -> None:
+        assert self._store is not None
+        with closing(Client(("127.0.0.1", self.server.port), default_noreply=False)) as client:
+            key = self._store._writer.key("meta")
+            client.set(key, orjson.dumps(orjson.loads(client.get(key)) | {"format": number}))
+
+    def cut(self) -> None:
+        self.server.kill9()
+
+    def mend(self) -> None:
+        self.server.start()
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+
+
 class Sql(Backend):
     """A database of its own on the session's server. Cut off: its connections are ended, and no new one is let in."""
 
@@ -203,6 +245,7 @@ class PostgreSQLQueue(Sql):
 
 
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest], Backend]] = {
+    "memcached": MemcachedQueue,
     "memory": Memory,
     "sqlite": Sqlite,
     "mariadb": partial(MySQLQueue, kind="mariadb"),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from tests.servers.gearmand import Gearmand
 from tests.servers.mariadb import MariaDB
+from tests.servers.memcached import Memcached
 from tests.servers.mysql import MySQL
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.process import MissingServer, ServerProcess, free_port
@@ -22,6 +23,7 @@ from tests.servers.waiting import eventually
 __all__ = [
     "Gearmand",
     "MariaDB",
+    "Memcached",
     "MissingServer",
     "MySQL",
     "PostgreSQL",

@@ -140,6 +140,7 @@ class RedisStore:
         self._sequence = max(self._sequence, opened.sequence) + 1
 
     # -- reading (reader thread) ---------------------------------------------------------------------------------
+    # Nobody sees a job of a commit that raised: until the next commit removes it, it is passed over.
 
     def backlogs(self) -> list[StoredBacklog]:
         answer = self._run(_BACKLOGS, [self._key(b"places")], [])
@@ -158,6 +159,8 @@ class RedisStore:
         answer = self._run(_WINDOW, [place, self._key(b"head"), self._key(b"payload")], [after, through, limit, inline])
         found = []
         for number, head, size, payload in _groups(answer, 4):
+            if int(number) in self._unsure:
+                continue
             record = _record(int(number), head, size)
             if record is None or (record.function, record.priority, record.state) != (function, priority, state):
                 record = unreadable(int(number), function, priority, state)
@@ -173,6 +176,8 @@ class RedisStore:
         answer = self._run(_DUE, lists, [_ENTRY.pack(*(max(0, n) for n in after)), limit])
         found = []
         for due, number, head, size in _groups(answer, 4):
+            if int(number) in self._unsure:
+                continue
             record = _record(int(number), head, size) or unreadable(int(number), state=state)
             found.append(record._replace(due=_LONG.unpack(due)[0], state=state))
         return found
@@ -193,6 +198,8 @@ class RedisStore:
         return self.find(_LONG.unpack(newest[0][-8:])[0]) if newest else None
 
     def find(self, number: int) -> JobRecord | None:
+        if number in self._unsure:
+            return None
         head, size = self._pipeline(("HGET", self._key(b"head"), number), ("HSTRLEN", self._key(b"payload"), number))
         return None if head is None else _record(number, head, size) or unreadable(number)
 
