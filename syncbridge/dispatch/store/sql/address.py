@@ -15,7 +15,7 @@ _MYSQL: Final = "mysql"
 _POSTGRESQL: Final = "postgresql"
 _BACKENDS: Final = {"mysql": _MYSQL, "mariadb": _MYSQL, "postgresql": _POSTGRESQL, "postgres": _POSTGRESQL}
 _PORTS: Final = {_MYSQL: 3306, _POSTGRESQL: 5432}
-_OPTIONS: Final = ("socket", "timeout", "ssl_ca", "ssl_cert", "ssl_key", "ssl_verify")
+_OPTIONS: Final = ("socket", "timeout", "ssl", "ssl_ca", "ssl_cert", "ssl_key", "ssl_verify")
 _HINT: Final = "write mysql://user:password@host:3306/database, mariadb://... or postgresql://..."
 
 
@@ -25,7 +25,8 @@ class Address:
 
     Options of the URL: `socket` (path; PostgreSQL: folder), `timeout` (seconds that one answer may take), and for TLS
     `ssl_ca` (the server's certificate and name are verified by it), `ssl_cert`, `ssl_key`, `ssl_verify=false` (TLS, but
-    nothing verified). Any of these makes TLS a must. Without them TLS is used where the server has it.
+    nothing verified). Any of these makes TLS a must. Without them TLS is used where the server has it, and never
+    with `ssl=false`.
     """
 
     #: "mysql" (MariaDB too) or "postgresql".
@@ -37,6 +38,7 @@ class Address:
     password: str = field(default="", repr=False)
     socket: str = ""
     timeout: float = 5.0
+    ssl: bool = True
     ssl_ca: str = ""
     ssl_cert: str = ""
     ssl_key: str = ""
@@ -47,6 +49,7 @@ class Address:
 
     @property
     def tls(self) -> bool:
+        """TLS or nothing."""
         return bool(self.ssl_ca or self.ssl_cert or not self.ssl_verify)
 
     @classmethod
@@ -63,7 +66,7 @@ class Address:
         if not parsed.database:
             raise ConfigError("queue store: the URL names no database", hint=_HINT)
         options = _options(parsed)
-        return cls(
+        address = cls(
             backend=backend,
             host=parsed.host or "127.0.0.1",
             port=port or _PORTS[backend],
@@ -72,11 +75,15 @@ class Address:
             database=parsed.database,
             socket=options.get("socket", ""),
             timeout=_seconds(options.get("timeout", "5")),
+            ssl=_yes("ssl", options),
             ssl_ca=_file("ssl_ca", options),
             ssl_cert=_file("ssl_cert", options),
             ssl_key=_file("ssl_key", options),
-            ssl_verify=_yes("ssl_verify", options.get("ssl_verify", "true")),
+            ssl_verify=_yes("ssl_verify", options),
         )
+        if address.tls and not address.ssl:
+            raise ConfigError("queue store: ssl=false, and another option wants TLS", hint="remove one of them")
+        return address
 
 
 def _options(parsed: URL) -> dict[str, str]:
@@ -107,7 +114,8 @@ def _seconds(value: str) -> float:
     return seconds
 
 
-def _yes(name: str, value: str) -> bool:
+def _yes(name: str, options: dict[str, str]) -> bool:
+    value = options.get(name, "true")
     known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
     if value.lower() not in known:
         raise ConfigError(f"queue store: {name}={value} is neither true nor false", hint=f"write {name}=true or false")

@@ -59,7 +59,7 @@ class MySQL(Engine):
     def _tls(self) -> dict[str, Any]:
         address = self.address
         if not address.tls:
-            return {}
+            return {} if address.ssl else {"ssl_disabled": True}
         context = ssl.create_default_context(cafile=address.ssl_ca or None)
         # Servers generate certificates that lack extensions which the strict mode of newer Python demands.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT

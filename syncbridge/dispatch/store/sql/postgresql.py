@@ -96,7 +96,7 @@ class PostgreSQL(Engine):
     def _tls(self) -> dict[str, Any]:
         address = self.address
         if not address.tls:
-            return {}
+            return {} if address.ssl else {"sslmode": "disable"}
         found = {"sslrootcert": address.ssl_ca, "sslcert": address.ssl_cert, "sslkey": address.ssl_key}
         verified = address.ssl_verify and bool(address.ssl_ca)
         return {"sslmode": "verify-full" if verified else "require"} | {
