@@ -20,9 +20,8 @@ from syncbridge.capture.capture import Capture
 from syncbridge.config import Config, HttpConfig, QueueConfig
 from syncbridge.dispatch.server import relax_garbage_collection
 from syncbridge.dispatch.service import ServerSettings, Service
-from syncbridge.dispatch.store import JobStore
-from syncbridge.dispatch.store.memory import MemoryStore
-from syncbridge.dispatch.store.sqlite import SqliteStore
+from syncbridge.dispatch.store import JobStore, Promise
+from syncbridge.dispatch.store.opening import open_store
 from syncbridge.dispatch.submitter import GearmanLanes
 from syncbridge.dispatch.target import own_targets
 from syncbridge.dispatch.worker_client import LaneWorker
@@ -92,11 +91,12 @@ async def _serve(settings: ServerSettings) -> None:
 
 
 def _open_store(queue: QueueConfig) -> JobStore:
-    path = queue.store_path
-    if path is None:
-        return MemoryStore()
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return SqliteStore(path)
+    if queue.store_path is not None:
+        queue.store_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = open_store(queue.store, durability=Promise(queue.promise))
+    if store.promise != queue.promise:
+        log.warning("queue.durability is %s, but this store's is %s", queue.promise, store.promise)
+    return store
 
 
 def _reload(service: Service, settings: ServerSettings) -> None:

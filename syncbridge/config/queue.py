@@ -24,6 +24,7 @@ STORES = {
     "postgresql": "postgresql://user:password@host:5432/database",
     "redis": "redis://host:6379/0",
     "rediss": "rediss://host:6379/0",
+    "unix": "unix:///run/redis/redis.sock?db=0",
     "memcached": "memcached://host:11211",
     "memory": "memory:",
 }
