@@ -75,25 +75,29 @@ class MemoryStore:
 
     def _take(self, number: int, key: JobKey) -> JobRecord | None:
         """Out of its place; None when it is not there (any more)."""
+        function, priority, _, state = key
         record = self._jobs.get(number)
-        if record is None or record.function != key.function or record.state != key.state:
-            return None
-        if record.priority != key.priority:
+        if record is None or record[1] != function or record[2] != priority or record[10] != state:
             return None
         del self._jobs[number]
-        place_key = record.function, record.priority, record.state
+        place_key = function, priority, state
         place = self._places[place_key]
+        place.count -= 1
         place.bytes -= record.size
-        place.discard(self._in_place(place_key))
         if not place.count:
             del self._places[place_key]
-        if record.state != READY:
-            self._due[record.state].discard(self._is_due(record.state))
-        if record.join_key is not None and record.state != DEAD:
-            joined = self._joins[record.function, record.join_key]
+        elif place.crowded:
+            place.sweep(self._in_place(place_key))
+        if state != READY:
+            due = self._due[state]
+            due.count -= 1
+            if due.crowded:
+                due.sweep(self._is_due(state))
+        if record.join_key is not None and state != DEAD:
+            joined = self._joins[function, record.join_key]
             joined.discard(number)
             if not joined:
-                del self._joins[record.function, record.join_key]
+                del self._joins[function, record.join_key]
         return record
 
     def _keep_results(self, results: list[Result], now: int) -> None:
@@ -183,13 +187,13 @@ class MemoryStore:
 
 
 class _Order:
-    """Ascending entries; those that went away stay until half of the list is dead, so that removing is cheap."""
+    """Ascending entries; `count` of them are alive. The dead ones stay until they are the most: removing is cheap."""
 
     __slots__ = ("bytes", "count", "entries")
 
     def __init__(self) -> None:
         self.count = 0
-        #: Payload bytes of a place.
+        #: Payload bytes, of a place.
         self.bytes = 0
         self.entries: list[Any] = []
 
@@ -203,11 +207,13 @@ class _Order:
         if entries[at] != entry:  # else it was here before and its dead entry lives again
             insort(entries, entry, lo=at)
 
-    def discard(self, alive: Callable[[Any], bool]) -> None:
-        """One entry is no longer alive."""
-        self.count -= 1
-        if len(self.entries) > 2 * self.count + _MIN_GARBAGE:
-            self.entries = [entry for entry in self.entries if alive(entry)]
+    @property
+    def crowded(self) -> bool:
+        """Most entries are dead."""
+        return len(self.entries) > 2 * self.count + _MIN_GARBAGE
+
+    def sweep(self, alive: Callable[[Any], bool]) -> None:
+        self.entries = [entry for entry in self.entries if alive(entry)]
 
     def after(self, entry: Any, alive: Callable[[Any], bool]) -> Iterator[Any]:
         entries = self.entries

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -170,26 +169,27 @@ class SqliteStore:
     def _add(self, adds: list[JobRecord]) -> None:
         plain: list[Any] = []
         others: list[Any] = []
-        totals: defaultdict[PlaceKey, list[int]] = defaultdict(lambda: [0, 0])
-        first: dict[PlaceKey, int] = {}
+        places: dict[PlaceKey, list[int]] = {}
         for number, name, priority, unique, join, submitted, attempts, payload, size, reducer, state, due, note in adds:
+            assert number <= MAX_ID
             key = name, priority, state
-            counts = totals[key]
-            counts[0] += 1
-            counts[1] += size
-            row = first.get(key)
-            if row is None:
-                assert number <= MAX_ID
-                row = first[key] = self._places.count(key, 0, 0).first
+            place = places.get(key) or self._first(key, places)
+            place[1] += 1
+            place[2] += size
             if unique or join is not None or attempts or reducer or state or due or note:
                 rare = unique or None, join, attempts or None, reducer or None, state or None, due or None, note or None
-                others += (row | number, submitted, payload, *rare)
+                others += (place[0] | number, submitted, payload, *rare)
             else:
-                plain += (row | number, submitted, payload)
-        for key, (jobs, size) in totals.items():
+                plain += (place[0] | number, submitted, payload)
+        for key, (_, jobs, size) in places.items():
             self._places.count(key, jobs, size)
         self._insert(_PLAIN, plain)
         self._insert(_ANY, others)
+
+    def _first(self, key: PlaceKey, places: dict[PlaceKey, list[int]]) -> list[int]:
+        """A new entry of `places`: the place's first row number, no jobs and no bytes counted yet."""
+        place = places[key] = [self._places.count(key, 0, 0).first, 0, 0]
+        return place
 
     def _insert(self, statement: tuple[str, int], values: list[Any]) -> None:
         start, columns = 0, statement[1]
@@ -222,20 +222,16 @@ class SqliteStore:
 
     def _remove(self, removes: dict[int, JobKey]) -> int:
         """Returns how many were there. Neighbours go in one step: workers finish jobs in about their order."""
-        totals: defaultdict[PlaceKey, list[int]] = defaultdict(lambda: [0, 0])
         rows: list[int] = []
-        first: dict[PlaceKey, int] = {}
+        places: dict[PlaceKey, list[int]] = {}
         for number, (function, priority, size, state) in removes.items():
             key = function, priority, state
-            counts = totals[key]
-            counts[0] -= 1
+            place = places.get(key) or self._first(key, places)
+            place[1] -= 1
             if size > 0:
-                counts[1] -= size
-            row = first.get(key)
-            if row is None:
-                row = first[key] = self._places.count(key, 0, 0).first
-            rows.append(row | number)
-        for key, (jobs, size) in totals.items():
+                place[2] -= size
+            rows.append(place[0] | number)
+        for key, (_, jobs, size) in places.items():
             self._places.count(key, jobs, size)
         rows.sort()
         return self._writer.executemany("DELETE FROM job WHERE id BETWEEN ? AND ?", _ranges(rows)).rowcount

@@ -19,6 +19,8 @@ _SCHEMA = Path(__file__).with_name("schema.sql")
 _MIGRATION = Path(__file__).with_name("migrate_1.sql")
 #: Pages of write-ahead log before SQLite copies them into the file (64 MiB): fewer, longer checkpoints.
 _CHECKPOINT_PAGES = 16_384
+#: The log is written over, not shortened, up to this size: that makes fsync cheaper. Bytes.
+_LOG_LIMIT = 128 << 20
 
 
 def connect(path: Path, promise: Promise) -> sqlite3.Connection:
@@ -27,6 +29,7 @@ def connect(path: Path, promise: Promise) -> sqlite3.Connection:
     # FULL: fsync of the log in every commit. NORMAL: only before a checkpoint copies it; see sqlite.py.
     connection.execute(f"PRAGMA synchronous={'FULL' if promise is Promise.FULL else 'NORMAL'}")
     connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit={_LOG_LIMIT}")
     connection.execute("PRAGMA cache_size=-65536")
     connection.execute("PRAGMA secure_delete=OFF")
     return connection
