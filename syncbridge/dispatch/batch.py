@@ -1,4 +1,7 @@
-"""A batch: what one group commit makes durable, and who waits for it."""
+"""Group commit: the batch that gathers, the one that is being committed, and what the store may not show yet.
+
+A batch is what one transaction makes durable, and who waits for it.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,16 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from syncbridge.dispatch.job import Client, Job
-from syncbridge.dispatch.store import Changes
+from syncbridge.dispatch.store import READY, Changes, JobKey, Move
 
 
 class Answer(NamedTuple):
     """What a client is told after the commit."""
 
     client: Client
-    #: The job it submitted or joined, or a finished reply that keeps its place behind earlier answers.
-    about: Job | bytes
+    #: The job it submitted or joined, or a finished reply that keeps its place behind earlier answers; text: why it
+    #: is refused.
+    about: Job | bytes | str
     #: It was promised durability, not just a result.
     durable: bool
 
@@ -28,6 +32,8 @@ class Batch:
     jobs: list[Job] = field(default_factory=list)
     #: Foreground jobs that a background submit joined: durable from this commit on.
     upgraded: list[Job] = field(default_factory=list)
+    #: Jobs in memory beyond the window of their line, that the store has as READY from this commit on.
+    settled: list[Job] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     #: Submitted payload bytes.
     size: int = 0
@@ -36,3 +42,118 @@ class Batch:
 
     def __bool__(self) -> bool:
         return bool(self.answers or self.jobs or self.changes)
+
+
+def key_of(job: Job) -> JobKey:
+    """Where the job's row lies once everything gathered so far is written."""
+    return JobKey(job.function.name, job.priority, job.size, job.state)
+
+
+class Batches:
+    """One batch gathers while another is committed; take() starts the next."""
+
+    __slots__ = ("_unseen", "committing", "gathering")
+
+    def __init__(self) -> None:
+        self.gathering = Batch()
+        self.committing = Batch()
+        #: While the store is read: every change that the reads may have missed, oldest first.
+        self._unseen: list[Changes] | None = None
+
+    def take(self) -> Batch:
+        batch = self.committing = self.gathering
+        self.gathering = Batch()
+        if self._unseen is not None:
+            self._unseen.append(self._without_adds(self.gathering.changes))
+        return batch
+
+    def take_answers(self) -> Batch:
+        """The part of the gathering batch that needs no store."""
+        full = self.gathering
+        self.gathering = Batch(changes=full.changes, settled=full.settled)
+        return Batch(jobs=full.jobs, answers=full.answers)
+
+    def end(self) -> None:
+        """The commit is over."""
+        self.committing = Batch()
+
+    # -- changes of stored jobs ----------------------------------------------------------------------------------
+
+    def move(self, job: Job, function: bytes, state: int = READY, due: int = 0, note: bytes = b"") -> None:
+        """The row of a stored job goes to another place; the caller gives the job itself its function there."""
+        changes = self.gathering.changes
+        earlier = changes.moves.get(job.id)
+        changes.attempts.pop(job.id, None)
+        old = key_of(job) if earlier is None else earlier.old
+        changes.moves[job.id] = Move(old, function, job.attempts, state, due, note)
+        job.state = state
+
+    def note_attempts(self, job: Job) -> None:
+        changes = self.gathering.changes
+        earlier = changes.moves.get(job.id)
+        if earlier is not None:
+            changes.moves[job.id] = earlier._replace(attempts=job.attempts)
+        else:
+            changes.attempts[job.id] = (key_of(job), job.attempts)
+
+    def remove(self, job: Job) -> None:
+        self.gathering.changes.removes[job.id] = key_of(job)
+
+    def carry(self, changes: Changes) -> None:
+        """Take over what a failed commit wanted to change, beside adding: it happened, and stays to be written."""
+        pending = self.gathering.changes
+        # The older notes are the larger part when the store stays away: take them and add the newer ones.
+        for number, move in pending.moves.items():
+            changes.attempts.pop(number, None)
+            earlier = changes.moves.get(number)
+            changes.moves[number] = move if earlier is None else move._replace(old=earlier.old)
+        changes.removes.update(pending.removes)
+        changes.attempts.update(pending.attempts)
+        changes.settings.update(pending.settings)
+        changes.results += pending.results
+        pending.removes, pending.moves, pending.attempts = changes.removes, changes.moves, changes.attempts
+        pending.settings, pending.results = changes.settings, changes.results
+        pending.expire_results = max(pending.expire_results, changes.expire_results)
+        if self._unseen is not None:
+            self._unseen.append(self._without_adds(pending))
+
+    # -- what reads may miss -------------------------------------------------------------------------------------
+
+    def reads_begin(self) -> None:
+        self._unseen = [self._without_adds(batch.changes) for batch in (self.committing, self.gathering)]
+
+    def reads_end(self) -> None:
+        self._unseen = None
+
+    def leaving(self, number: int) -> bool:
+        """Over, but its row may still be in the store, or in what was just read from it."""
+        return any(number in changes.removes for changes in self._latest_first())
+
+    def outdated(self, number: int, function: bytes, state: int) -> bool:
+        """What a read says of this job, that it lies in this place, no longer holds."""
+        for changes in self._latest_first():
+            if number in changes.removes:
+                return True
+            move = changes.moves.get(number)
+            if move is not None:
+                return move.function != function or move.state != state
+        return False
+
+    def former_places(self, number: int) -> list[JobKey]:
+        """Where the job's row may lie besides its place."""
+        moves = [changes.moves.get(number) for changes in self._latest_first()]
+        return [move.old for move in moves if move is not None]
+
+    def moving(self, number: int) -> bool:
+        """Its row may not lie in its place yet."""
+        return any(number in batch.changes.moves for batch in (self.gathering, self.committing))
+
+    def _latest_first(self) -> list[Changes]:
+        if self._unseen is not None:
+            return self._unseen[::-1]
+        return [self.gathering.changes, self.committing.changes]
+
+    @staticmethod
+    def _without_adds(changes: Changes) -> Changes:
+        """The same dicts, which go on changing, without the payloads."""
+        return Changes(moves=changes.moves, removes=changes.removes)

@@ -1,52 +1,81 @@
-"""A function: its queued and running jobs, its workers, and, if it is a lane, who holds it."""
+"""A function: its queued and running jobs, its workers, its policy, and, if it is a lane, who holds it."""
 
 from __future__ import annotations
+
+from typing import Final
 
 from syncbridge.dispatch import lanes
 from syncbridge.dispatch.job import PRIORITIES, Job
 from syncbridge.dispatch.lanes import LaneGroup
 from syncbridge.dispatch.line import Line
+from syncbridge.dispatch.policy import Policy
 from syncbridge.dispatch.worker import Worker
+
+#: Why nothing is handed out (bits of Function.closed): its next job is being read,
+READING: Final = 1
+#: somebody paused it,
+PAUSED: Final = 2
+#: it rests until a certain time,
+RESTING: Final = 4
+#: as many of its jobs run as may.
+FULL: Final = 8
 
 
 class Tally:
     """What happened to a function's jobs since the observer was last told."""
 
-    __slots__ = ("completed", "failed", "isolated", "requeued", "submitted")
+    __slots__ = ("buried", "completed", "failed", "isolated", "requeued", "submitted", "timed_out")
 
     def __init__(self) -> None:
+        #: `failed` are over; `requeued` came back for another delivery; `buried` became dead letters.
         self.submitted = self.completed = self.failed = self.requeued = self.isolated = 0
+        self.buried = self.timed_out = 0
 
 
 class Function:
-    """State only; queue.py keeps it consistent."""
+    """State only; the core's modules keep it consistent."""
 
     __slots__ = (
+        "arriving",
+        "closed",
         "failures",
         "group",
         "holder",
         "idle",
         "joinable",
+        "keeps",
         "lane",
         "lines",
+        "max_queued",
         "name",
-        "paused_until",
+        "next_start",
+        "policy",
         "queued",
+        "regulated",
         "running",
+        "scheduled",
+        "scheduled_on_disk",
+        "simple",
         "sleepers",
         "tally",
         "workers",
     )
 
-    def __init__(self, name: bytes, group: LaneGroup) -> None:
+    def __init__(self, name: bytes, group: LaneGroup, policy: Policy) -> None:
         self.name = name
         self.lane = lanes.is_lane(name)
+        self.policy = policy
         #: Lanes of one pipeline share it; without meaning for other functions.
         self.group = group
         #: By priority.
         self.lines = tuple(Line() for _ in PRIORITIES)
         #: Jobs in all lines, stored ones included.
         self.queued = 0
+        #: Submitted jobs whose commit is not through.
+        self.arriving = 0
+        #: Jobs that wait for their time, and how many of them only the store has.
+        self.scheduled = 0
+        self.scheduled_on_disk = 0
         self.running: dict[int, Job] = {}
         #: Join key -> the job in memory that a submit with this key joins.
         self.joinable: dict[bytes, Job] = {}
@@ -56,17 +85,33 @@ class Function:
         self.idle: dict[Worker, None] = {}
         #: The one worker that has jobs of this lane.
         self.holder: Worker | None = None
-        #: Nothing is handed out before this time; 0: not paused.
-        self.paused_until = 0.0
+        #: Nothing is handed out while it is not 0.
+        self.closed = 0
         #: Failures in a row.
         self.failures = 0
+        #: See Policy.max_queued; None: no limits.
+        self.max_queued = policy.max_queued if any(policy.max_queued) else None
+        #: An assignment has more to heed than the order of jobs: a time-out, a rate, a number of running jobs.
+        self.regulated = bool(policy.timeout or policy.rate or policy.running)
+        #: Nothing follows from a job that stops running.
+        self.simple = not self.lane and not policy.running
+        #: When the next job may start if all before it had kept to the rate.
+        self.next_start = 0.0
+        #: Results of its background jobs are kept.
+        self.keeps = policy.keep_result > 0
         self.tally = Tally()
 
     @property
     def total(self) -> int:
-        return self.queued + len(self.running)
+        return self.queued + self.scheduled + len(self.running)
 
     @property
     def on_disk(self) -> bool:
-        """Part of the queue is in the store only."""
-        return any(line.on_disk for line in self.lines)
+        """Some of its jobs are in the store only."""
+        high, normal, low = self.lines
+        return bool(high.on_disk or normal.on_disk or low.on_disk or self.scheduled_on_disk)
+
+    @property
+    def idle_and_empty(self) -> bool:
+        """Nobody would miss it."""
+        return not (self.total or self.workers or self.arriving or self.closed & PAUSED or self.max_queued)

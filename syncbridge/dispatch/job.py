@@ -9,12 +9,19 @@ import hashlib
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from syncbridge.dispatch.deadlines import Alarm
     from syncbridge.dispatch.function import Function
+    from syncbridge.dispatch.worker import Worker
 
 HIGH: Final = 0
 NORMAL: Final = 1
 LOW: Final = 2
 PRIORITIES: Final = (HIGH, NORMAL, LOW)
+
+#: `Job.state` of a job that its commit did not take.
+REFUSED: Final = -1
+
+NO_PROGRESS: Final = (b"0", b"0")
 
 
 class JobRecord(NamedTuple):
@@ -49,7 +56,8 @@ class Client(Protocol):
     """A connection that submits jobs, as the core sees it."""
 
     def created(self, job: Job) -> None:
-        """The job is accepted (a background job: durable)."""
+        """The job is accepted (a background job: durable). Foreground: the client is in `job.clients` if it waits for
+        the job, and may abandon() it from now on; progress() may have come before, when it joined a running job."""
 
     def refused(self, reason: str) -> None:
         """The job could not be accepted; nothing of it is kept."""
@@ -65,25 +73,34 @@ class Job:
     """A job in memory: queued, running, or stored and joined by a waiting client."""
 
     __slots__ = (
+        "alarm",
         "attempts",
         "background",
         "clients",
-        "denominator",
         "dropped",
+        "due",
         "function",
         "id",
         "join_key",
-        "numerator",
+        "output",
         "payload",
         "priority",
+        "progress",
         "queued",
+        "reducer",
         "size",
         "spilled",
+        "started",
+        "state",
         "stored",
         "submitted",
         "unique",
         "worker",
     )
+    #: Set before it is scheduled: when it is due, wall clock in microseconds.
+    due: int
+    #: Set when a worker takes it: when, by the clock of `now`.
+    started: float
 
     def __init__(self, number: int, function: Function, priority: int, unique: bytes, payload: bytes) -> None:
         self.id = number
@@ -103,15 +120,26 @@ class Job:
         #: Foreground clients that get the results.
         self.clients: list[Client] = []
         #: The worker that has it, None while queued.
-        self.worker: object | None = None
+        self.worker: Worker | None = None
         #: It lies in a line in memory.
         self.queued = False
         #: Nobody wants it any more; skipped when its turn comes.
         self.dropped = False
         #: Queued in the store only; this object exists because a client waits for the result.
         self.spilled = False
-        self.numerator = b"0"
-        self.denominator = b"0"
+        #: Numerator and denominator of the last WORK_STATUS.
+        self.progress = NO_PROGRESS
+        self.reducer = b""
+        #: Where its row lies: READY, or SCHEDULED, even when it is due by now (see schedule.py).
+        self.state = 0
+        #: Its time-out, while it runs (deadlines.py).
+        self.alarm: Alarm | None = None
+        #: WORK_DATA of a background job whose result is kept.
+        self.output: bytearray | None = None
+
+    def __lt__(self, other: Job) -> bool:
+        """Older. Only heaps ask, where two entries of one job meet."""
+        return self.id < other.id
 
     def record(self) -> JobRecord:
         """What the store keeps of a job just submitted."""
@@ -125,6 +153,9 @@ class Job:
             self.attempts,
             self.payload,
             self.size,
+            self.reducer,
+            self.state,
+            self.due if self.state else 0,
         )
 
 

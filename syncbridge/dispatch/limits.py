@@ -24,6 +24,12 @@ class Limits:
     #: The same, once all functions together have `windows` jobs in memory.
     small_window: int = 64
     windows: int = 200_000
+    #: Scheduled jobs known to memory; up to twice as many for a while.
+    schedule: int = 8192
+    #: Dead letters kept; beyond it the oldest are deleted.
+    max_dead: int = 1_000_000
+    #: What is kept of a background job's result.
+    max_result: int = 1 << 20
     #: Functions with jobs or workers.
     max_functions: int = 100_000
     #: Largest packet taken from a connection.

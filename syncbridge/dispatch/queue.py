@@ -1,653 +1,510 @@
 """The queue core: which job goes to which worker, and when. No socket, no clock: `now` is an argument (seconds).
 
-A job's way:
+A job's way, and the module of each step:
 
-    submit() ── batch ── commit ──► queued ──grab()──► running ──complete()/fail()──► gone
-                   │                  ▲                   │
-                refused               └── lane: fail, any function: worker lost
-                                          lane, 3 deliveries without an answer ──► queued in <lane>.isolated
+    submit() ─ intake ─ batch ─ commit ─► queued ──── grab() ─ assignment ──► running ─ endings ─► gone, or dead letter
+                  │                       (line) ◄──────────────────────────────┤
+                  └─────────────────────► scheduled ◄───────────────────────────┘ fail, time-out, worker lost
+                                          (schedule)
 
 Submitting and leaving are changes of the store. They gather in a batch; whoever drives the core takes it with take(),
 commits it, and reports committed() or failed(). Only then is anything answered or handed out (DESIGN P1).
-The core reads the store itself: windows of long queues, payloads left on disk, joinable jobs.
+The core never calls the store: it lists what it wants to know (take_reads(), reads_done()), see reading.py.
 """
 
 from __future__ import annotations
 
-import logging
 import socket
-from contextlib import suppress
-from itertools import islice
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from syncbridge.dispatch import lanes
-from syncbridge.dispatch.batch import Answer, Batch
-from syncbridge.dispatch.function import Function
-from syncbridge.dispatch.job import PRIORITIES, Client, Job, JobRecord, join_key
-from syncbridge.dispatch.lanes import LaneGroup
+from syncbridge.dispatch import packets as p
+from syncbridge.dispatch.assignment import Assignment
+from syncbridge.dispatch.batch import Batch, Batches
+from syncbridge.dispatch.deadlines import Deadlines
+from syncbridge.dispatch.endings import Endings
+from syncbridge.dispatch.function import PAUSED, Function
+from syncbridge.dispatch.holdings import Holdings
+from syncbridge.dispatch.intake import FULL, RESERVE, Intake
+from syncbridge.dispatch.job import Client, Job, JobRecord
 from syncbridge.dispatch.limits import Limits
-from syncbridge.dispatch.line import Line
-from syncbridge.dispatch.packets import WORK_COMPLETE, WORK_FAIL
-from syncbridge.dispatch.store import READY, Changes, JobKey, JobStore, Move
+from syncbridge.dispatch.policy import Policies
+from syncbridge.dispatch.reading import Read, Reading
+from syncbridge.dispatch.schedule import Schedule
+from syncbridge.dispatch.sleepers import Sleepers
+from syncbridge.dispatch.store import DEAD, READY, Changes, JobStore
 from syncbridge.dispatch.worker import Worker
-from syncbridge.errors import TransientError
 
-logger = logging.getLogger(__name__)
+__all__ = ["FULL", "FunctionStats", "JobQueue"]
 
-#: Job ids promised to this process at a time; a crash skips what is left, so a handle never returns.
-_RESERVE = 1_000_000
-#: Jobs read from the store per refill, and the payload size up to which they come along.
-_REFILL = 512
-_INLINE = 4096
-#: Functions looked at, when there are too many, for some that nobody needs any more.
-_SWEEP = 100
-#: A function whose jobs the store could not give rests this long, seconds.
-_STORE_PAUSE = 1.0
-
-#: What a job costs beside its payload, bytes, where jobs without payload must count too.
-_OVERHEAD = 512
-
-FULL = "Job queue is full"
+#: Scheduled jobs that become due in one tick; the others a moment later.
+_DUE_AT_ONCE = 1000
+#: What is kept for a time is looked through at this interval, seconds.
+_HOUSEKEEPING = 60.0
+#: Setting in the store: the functions that are paused.
+_PAUSED = b"paused\0"
+_MAX_DIGITS = 18
 
 
 class FunctionStats(NamedTuple):
     """One function at one moment."""
 
-    #: Queued and running.
+    #: Queued, scheduled and running.
     total: int
     running: int
     workers: int
-    #: Seconds since the oldest job was submitted, 0.0 without jobs.
+    #: Seconds since the oldest job that is queued or running was submitted, 0.0 without jobs.
     oldest_age: float
-
-
-class JobStatus(NamedTuple):
-    known: bool
-    running: bool = False
-    numerator: bytes = b"0"
-    denominator: bytes = b"0"
+    #: Queued by priority.
+    queued: tuple[int, int, int] = (0, 0, 0)
+    scheduled: int = 0
+    paused: bool = False
 
 
 class JobQueue:
-    """The state of the server. Single-threaded; the methods never wait.
+    """The state of the server. Single-threaded; the methods never wait, and only the constructor uses the store.
 
     `epoch`: wall clock minus the clock of `now`, seconds, so that submit times survive a restart.
     """
 
-    def __init__(self, store: JobStore, *, limits: Limits | None = None, host: str = "", epoch: float = 0.0) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        *,
+        limits: Limits | None = None,
+        host: str = "",
+        epoch: float = 0.0,
+        policies: Policies | None = None,
+    ) -> None:
         self.limits = limits or Limits()
-        self._store = store
         self.queue_id = store.queue_id
-        self._epoch = epoch
         # Clients keep handles in 64 bytes.
         self._prefix = f"H:{(host or socket.gethostname())[:32]}:".encode()
-        self.functions: dict[bytes, Function] = {}
-        self._groups: dict[bytes, LaneGroup] = {}
-        #: Jobs in memory by id.
-        self._jobs: dict[int, Job] = {}
-        #: Queued jobs by priority over all functions: lets grab() stop at the best there is.
-        self._queued = [0] * len(PRIORITIES)
-        self._paused: dict[Function, float] = {}
-        self._batch = Batch()
-        self._committing = Batch()
-        #: Background jobs and their payload bytes, the batch included; foreground bytes; payload bytes in memory.
-        self.jobs = 0
-        self.bytes = 0
-        self.foreground_bytes = 0
-        self.payload_bytes = 0
-        #: Functions whose tally changed; the driver reports and clears it.
-        self.touched: set[Function] = set()
-        self._next_id = store.next_id
-        self._reserved = self._next_id + _RESERVE
-        store.commit(Changes(reserve=self._reserved))
-        self._load()
+        self.holdings = Holdings(self.limits, policies or Policies(), epoch)
+        self.functions = self.holdings.functions
+        self._batches = Batches()
+        self.schedule = Schedule(self.limits.schedule)
+        self._deadlines = Deadlines()
+        self._sleepers = Sleepers(self.holdings)
+        self._endings = Endings(self.holdings, self._sleepers, self._batches, self.schedule, self._deadlines)
+        self._reading = Reading(self.holdings, self._sleepers, self._batches, self._endings, self.schedule)
+        self._assignment = Assignment(self.holdings, self._sleepers, self._reading, self._deadlines, self._prefix)
+        self._intake = Intake(
+            self.holdings, self._sleepers, self._batches, self._endings, self._reading, self.schedule, store.next_id
+        )
+        self._housekeeping_at = 0.0
+        self._load(store)
 
-    def _load(self) -> None:
-        for name, priority, jobs, size, last_id, state in self._store.backlogs():
-            if state != READY:
+    def _load(self, store: JobStore) -> None:
+        intake, holdings = self._intake, self.holdings
+        intake.reserved = intake.next_id + RESERVE
+        store.commit(Changes(reserve=intake.reserved, expire_results=max(holdings.clock(), 1)))
+        for name, priority, jobs, size, last_id, state in store.backlogs():
+            if state == DEAD:
+                holdings.dead += jobs
                 continue
-            function = self._function(name)
-            line = function.lines[priority]
-            line.count = line.on_disk = jobs
-            line.last = last_id
-            self._count_queued(function, priority, jobs)
-            self.jobs += jobs
-            self.bytes += size
+            function = holdings.function(name)
+            if state == READY:
+                line = function.lines[priority]
+                line.count = line.on_disk = jobs
+                line.last = last_id
+                holdings.count_queued(function, priority, jobs)
+            else:
+                function.scheduled += jobs
+                function.scheduled_on_disk += jobs
+                self.schedule.on_disk += jobs
+            holdings.count += jobs
+            holdings.bytes += size
+        for key in store.settings():
+            if key.startswith(_PAUSED):
+                holdings.close(holdings.function(key.removeprefix(_PAUSED)), PAUSED)
 
     # -- submitting ----------------------------------------------------------------------------------------------
 
     def submit(
-        self, client: Client, name: bytes, priority: int, unique: bytes, payload: bytes, background: bool, now: float
-    ) -> Job | None:
-        """Take a job: a new one, one it joins, or None when refused. The client is told once its batch is through."""
-        function = self.functions.get(name) or self._function(name)
-        key = None if function.lane or not unique else join_key(unique, payload)
-        if key is not None:
-            joined = self._joinable(function, key)
-            if joined is not None:
-                self._join(client, joined, background=background)
-                return joined
-        if self._refuses(function, len(payload), background=background):
-            self.answer(client, None)
-            return None
-        job = Job(self._next_id, function, priority, unique, payload)
-        self._next_id += 1
-        job.join_key = key
-        job.submitted = int((now + self._epoch) * 1e6)
-        self._jobs[job.id] = job
-        if key is not None:
-            function.joinable[key] = job
-        batch = self._batch
-        if background:
-            job.background = job.stored = True
-            batch.changes.adds.append(job.record())
-            batch.size += job.size + _OVERHEAD
-            self.jobs += 1
-            self.bytes += job.size
-            self.payload_bytes += job.size
-        else:
-            job.clients.append(client)
-            self.foreground_bytes += job.size + _OVERHEAD
-        batch.jobs.append(job)
-        batch.answers.append(Answer(client, job, background))
-        return job
+        self,
+        client: Client,
+        name: bytes,
+        priority: int,
+        unique: bytes,
+        payload: bytes,
+        background: bool,
+        now: float,
+        *,
+        reducer: bytes = b"",
+        due: int = 0,
+    ) -> None:
+        """Take a job: a new one, one it joins, or none when refused. The client is told once its batch is through, in
+        the order of its requests: created() or refused(). `due`: wall clock in microseconds, 0 for now."""
+        self._intake.submit(client, name, priority, unique, payload, background, now, reducer, due)
 
     def answer(self, client: Client, reply: bytes | None) -> None:
-        """Give the client a reply behind the answers to its earlier submissions; None: refused, the queue is full."""
-        self._batch.answers.append(Answer(client, b"" if reply is None else reply, reply is None))
+        """Give the client a reply behind the answers to its earlier requests; None: refused, the queue is full."""
+        self._intake.answer(client, FULL if reply is None else reply)
 
-    def _refuses(self, function: Function, size: int, *, background: bool) -> bool:
-        limits = self.limits
-        if self._next_id >= self._reserved or function.name not in self.functions:
-            return True
-        if background:
-            return self.jobs >= limits.max_jobs or self.bytes + size > limits.max_bytes
-        return self.foreground_bytes + size + _OVERHEAD > limits.max_foreground_bytes
-
-    def _joinable(self, function: Function, key: bytes) -> Job | None:
-        job = function.joinable.get(key)
-        if job is not None or not function.on_disk:
-            return job
-        try:
-            record = self._store.joinable(function.name, key)
-        except TransientError:
-            return None  # two jobs rather than none; the commit will say what is wrong
-        if record is None or record.id in self._jobs or self._leaving(record.id):
-            return None
-        job = self._job(function, record)
-        job.spilled = True
-        return job
-
-    def _join(self, client: Client, job: Job, *, background: bool) -> None:
-        """Coalesce: the same handle; what the later submit says of workload and priority is ignored."""
-        if background:
-            if not job.background:
-                self._upgrade(job)
-        else:
-            job.clients.append(client)
-            if job.spilled:
-                self._remember(job)
-        self._batch.answers.append(Answer(client, job, background))
-
-    def _upgrade(self, job: Job) -> None:
-        """A background submit joined a foreground job: from now on it must survive clients and crashes."""
-        job.background = True
-        self.foreground_bytes -= job.size + _OVERHEAD
-        self.jobs += 1
-        self.bytes += job.size
-        self.payload_bytes += job.size
-        self._batch.changes.adds.append(job.record())
-        self._batch.upgraded.append(job)
+    def abandon(self, client: Client, job: Job) -> None:
+        """The client went away. A foreground job nobody waits for is dropped; a background job stays."""
+        self._intake.abandon(client, job)
 
     # -- group commit --------------------------------------------------------------------------------------------
 
     @property
     def batch_size(self) -> int:
-        """Payload bytes that wait for the next commit."""
-        return self._batch.size
+        """Payload bytes that wait for the next commit, or for a read before it."""
+        return self._batches.gathering.size + self._intake.waiting_size
 
     @property
     def answers_due(self) -> bool:
         """Somebody waits for the next commit, not only the store's own cleaning up."""
-        return bool(self._batch.answers)
+        return bool(self._batches.gathering.answers)
+
+    @property
+    def away(self) -> str:
+        """Why the store could not be written the last time; empty: it could."""
+        return self._intake.away
 
     def take(self) -> Batch | None:
-        """What is to be committed next, or None. One batch at a time."""
-        batch = self._batch
-        if not batch:
+        """What is to be committed next, or None. One batch at a time; while the store is away there always is one."""
+        intake = self._intake
+        if not self._batches.gathering and not intake.away:
             return None
-        if self._next_id + _RESERVE // 2 > self._reserved:
-            batch.changes.reserve = self._next_id + _RESERVE
-        self._batch, self._committing = Batch(), batch
+        batch = self._batches.take()
+        if intake.away or intake.next_id + RESERVE // 2 > intake.reserved:
+            batch.changes.reserve = intake.next_id + RESERVE
         return batch
+
+    def answer_without_store(self) -> None:
+        """While the store is away: whatever needs no commit goes on, also while another attempt is under way."""
+        self._intake.committed(self._batches.take_answers())
 
     def committed(self, batch: Batch) -> None:
         """The batch is durable: queue its jobs, answer its clients."""
-        self._committing = Batch()
-        self._reserved = max(self._reserved, batch.changes.reserve)
-        for job in batch.upgraded:
-            job.stored = True
-        for job in batch.jobs:
-            self._activate(job)
-        self._answer(batch, FULL)
+        self._batches.end()
+        intake = self._intake
+        intake.reserved = max(intake.reserved, batch.changes.reserve)
+        if batch.changes:
+            intake.away = ""
+        intake.committed(batch)
 
     def failed(self, batch: Batch, reason: str) -> None:
-        """The store did not take the batch: refuse its background jobs, keep what must still leave the store."""
-        self._committing = Batch()
-        for job in batch.upgraded:
-            self._downgrade(batch, job)
-        for job in batch.jobs:
-            if job.stored:  # not one that a background submit joined meanwhile: the next commit decides about that
-                self._unmake(job)
-            else:
-                self._activate(job)
-        self._carry(batch.changes)
-        self._answer(batch, reason)
+        """The store did not take the batch: refuse what it had to take, and refuse more of it until it is back; keep
+        what must still leave the store."""
+        self._batches.end()
+        self._intake.away = reason
+        self._intake.failed(batch, reason)
+        if self.answers_due:
+            self._intake.failed(self._batches.take(), reason)
+            self._batches.end()
 
-    def _answer(self, batch: Batch, reason: str) -> None:
-        for client, about, durable in batch.answers:
-            if isinstance(about, bytes):
-                client.refused(FULL) if durable else client.deliver(about)
-            elif about.dropped or (durable and not about.background):
-                client.refused(reason)  # its own commit failed, or the one of the job it joined
-            else:
-                client.created(about)
+    # -- reading -------------------------------------------------------------------------------------------------
 
-    def _activate(self, job: Job) -> None:
-        if job.dropped:
-            self._forget(job)
-            return
-        function = job.function
-        function.tally.submitted += 1
-        self.touched.add(function)
-        self._count_queued(function, job.priority, 1)
-        window = self.limits.window if len(self._jobs) < self.limits.windows else self.limits.small_window
-        job.queued = function.lines[job.priority].append(job, window)
-        if not job.queued:
-            self._spill(job)
-        elif job.stored and self.payload_bytes > self.limits.memory:
-            self._release_payload(job)
-        if function.sleepers:
-            self._wake_one(function)
+    def take_reads(self) -> list[Read]:
+        """What the core wants to know, empty while earlier reads are under way. Run them in order in one thread."""
+        return self._reading.take()
 
-    def _spill(self, job: Job) -> None:
-        self._release_payload(job)
-        job.spilled = True
-        if not job.clients:
-            self._forget_joinable(job)
-            del self._jobs[job.id]
+    def reads_done(self, outcomes: Sequence[tuple[Read, Any]], now: float) -> None:
+        """All reads taken, each with what `ask` returned or the TransientError it raised."""
+        self.holdings.now = now
+        self._reading.done(outcomes)
 
-    def _downgrade(self, batch: Batch, job: Job) -> None:
-        """Its row could not be written: a foreground job again, unless it is over already."""
-        for changes in (self._batch.changes, batch.changes):
-            changes.removes.pop(job.id, None)
-            changes.attempts.pop(job.id, None)
-            changes.moves.pop(job.id, None)
-        if job.id not in self._jobs:
-            return
-        job.background = False
-        self._uncount(job)
-        self.foreground_bytes += job.size + _OVERHEAD
-        if job.payload is not None:
-            self.payload_bytes -= job.size
-        self._drop_unwanted(job)
+    def take_waiting(self) -> list[Worker]:
+        """After reads_done(): the workers whose grab() has to be tried again."""
+        waiting, self._reading.waiting = self._reading.waiting, {}
+        return list(waiting)
 
-    def _unmake(self, job: Job) -> None:
-        self._uncount(job)
-        job.dropped = True
-        self._forget(job)
-
-    def _carry(self, changes: Changes) -> None:
-        """Take over what a failed commit wanted to remove or note: it happened, and stays to be written."""
-        pending = self._batch.changes
-        # The older notes are the larger part when the store stays away: take them and add the newer ones.
-        changes.attempts = {n: note for n, note in changes.attempts.items() if n not in pending.moves}
-        for old, new in (
-            (changes.removes, pending.removes),
-            (changes.moves, pending.moves),
-            (changes.attempts, pending.attempts),
-        ):
-            old.update(new)  # type: ignore[arg-type]
-        pending.removes, pending.moves, pending.attempts = changes.removes, changes.moves, changes.attempts
+    def look(
+        self, ask: Callable[[JobStore], Any], then: Callable[[Any], None], failed: Callable[[Exception], None]
+    ) -> None:
+        """One more read, for somebody who looks at the queue from outside."""
+        self._reading.wanted.append(Read(ask, then, failed))
 
     # -- workers -------------------------------------------------------------------------------------------------
 
-    def can_do(self, worker: Worker, name: bytes) -> None:
-        function = self._function(name)
+    def can_do(self, worker: Worker, name: bytes, timeout: float = 0.0) -> None:
+        """The worker takes jobs of this function; `timeout`: seconds that it may take for each, 0: no limit."""
+        function = self.holdings.function(name)
         if worker not in function.workers:
             function.workers[worker] = None
             worker.functions.append(function)
+        if timeout > 0:
+            worker.timeouts[function] = timeout
+            function.regulated = True
+        else:
+            worker.timeouts.pop(function, None)
 
     def cannot_do(self, worker: Worker, name: bytes) -> None:
         function = self.functions.get(name)
         if function is not None and worker in function.workers:
             worker.functions.remove(function)
             worker.cursor = 0
-            self._withdraw(worker, function)
+            self._sleepers.withdraw(worker, function)
 
     def reset_abilities(self, worker: Worker) -> None:
         functions, worker.functions, worker.cursor = worker.functions, [], 0
         for function in functions:
-            self._withdraw(worker, function)
-
-    def _withdraw(self, worker: Worker, function: Function) -> None:
-        for workers in (function.workers, function.sleepers, function.idle):
-            workers.pop(worker, None)
-        if function.queued and function.sleepers:
-            self._wake_one(function)  # the NOOP for its job may have gone to the worker that leaves
+            self._sleepers.withdraw(worker, function)
 
     def pre_sleep(self, worker: Worker, now: float) -> None:
         """The worker waits for NOOP; it gets one at once if there is something for it."""
-        worker.sleeping = worker.idle = True
-        for function in worker.functions:
-            function.sleepers[worker] = function.idle[worker] = None
-        if any(function.queued and self._may_take(worker, function, now) for function in worker.functions):
-            self._wake(worker)
+        worker.seen = now
+        self._sleepers.pre_sleep(worker)
 
     def grab(self, worker: Worker, now: float) -> tuple[bytes, Job, bytes] | None:
         """The next job for this worker as (handle, job, payload): best priority over all its functions, then round
-        robin over them, then oldest. None: NO_JOB."""
-        if worker.sleeping:
-            self._stir(worker)
-        while True:
-            function = self._choose(worker, now)
-            if function is None:
-                return None
-            try:
-                taken = self._next(function)
-            except TransientError as error:
-                logger.warning("jobs of %s wait: %s", function.name, error)
-                self._pause(function, now + _STORE_PAUSE)
-                continue
-            if taken is not None:
-                return self._assign(worker, function, *taken)
-
-    def _choose(self, worker: Worker, now: float) -> Function | None:
-        functions, start = worker.functions, worker.cursor
-        count = len(functions)
-        high, normal, low = self._queued
-        if not (high or normal or low):
-            return None
-        best_there_is = 0 if high else 1 if normal else 2
-        best, chosen = len(PRIORITIES), None
-        for step in range(count):
-            at = start + step
-            if at >= count:
-                at -= count
-            function = functions[at]
-            if not function.queued or not self._may_take(worker, function, now):
-                continue
-            lines = function.lines
-            priority = 0 if lines[0].count else 1 if lines[1].count else 2
-            if priority < best:
-                best, chosen = priority, function
-                worker.cursor = at + 1 if at + 1 < count else 0
-                if priority == best_there_is:
-                    break
-        return chosen
-
-    def _may_take(self, worker: Worker, function: Function, now: float) -> bool:
-        if function.paused_until > now:
-            return False
-        if not function.lane:
-            return True
-        holder = function.holder
-        if holder is not None and holder is not worker:
-            return False
-        idle = function.idle
-        if not idle or (len(idle) == 1 and worker in idle):
-            return True
-        # Somebody else has nothing to do: leave him the lanes beyond our share, the held ones by letting them drain.
-        return function.group.within_share(worker, len(function.workers), more=int(holder is None))
-
-    def _next(self, function: Function) -> tuple[Job, bytes] | None:
-        """Take the function's next job out of its line; None when the store turned out to lack it."""
-        for line in function.lines:
-            if not line.count:
-                continue
-            if line.hungry:
-                self._refill(function, line)
-            job = line.head()
-            if job is None:
-                assert line.hungry, "a line lost count of its jobs"
-                return None
-            payload = job.payload if job.payload is not None else self._stored_payload(job)
-            line.take(job)
-            self._count_queued(function, job.priority, -1)
-            if payload is not None:
-                return job, payload
-            logger.error("job %d of %s is gone from the store", job.id, function.name)
-            self._leave(job)
-            return None
-        return None
-
-    def _stored_payload(self, job: Job) -> bytes | None:
-        """Its row may still lie in the function that it moved from."""
-        payload = self._store.payload(job.function.name, job.priority, job.id)
-        for batch in (self._batch, self._committing):
-            if payload is None and job.id in batch.changes.moves:
-                payload = self._store.payload(batch.changes.moves[job.id].old.function, job.priority, job.id)
-        return payload
-
-    def _refill(self, function: Function, line: Line) -> None:
-        priority = function.lines.index(line)
-        records = self._store.window(
-            function.name, priority, after=line.loaded, through=line.last, limit=_REFILL, inline=_INLINE
-        )
-        jobs = [self._recall(function, record) for record in records if self._is_stored_only(record.id)]
-        missing = line.refill(jobs, records[-1].id if len(records) == _REFILL else line.last)
-        if missing:
-            logger.error("%d jobs of %s are gone from the store", missing, function.name)
-            self._count_queued(function, priority, -missing)
-            self.jobs -= missing
-            self._after_running(function)
-
-    def _is_stored_only(self, number: int) -> bool:
-        """Not one that moved here in memory, nor one that is done and about to be removed."""
-        job = self._jobs.get(number)
-        return not self._leaving(number) if job is None else job.spilled
-
-    def _recall(self, function: Function, record: JobRecord) -> Job:
-        job = self._jobs.get(record.id) or self._job(function, record)
-        job.spilled, job.queued = False, True
-        if record.payload is not None and job.payload is None and self.payload_bytes <= self.limits.memory:
-            job.payload = record.payload
-            self.payload_bytes += job.size
-        self._remember(job)
-        return job
-
-    def _assign(self, worker: Worker, function: Function, job: Job, payload: bytes) -> tuple[bytes, Job, bytes]:
-        handle = self.handle(job)
-        if job.stored:
-            self._release_payload(job)  # the store has it, should it come back
-        job.queued = False
-        job.worker = worker
-        worker.running[handle] = job
-        if function.lane and function.holder is None:
-            function.holder = worker
-            function.group.take(worker)
-        function.running[job.id] = job
-        if worker.idle:
-            self._employ(worker)
-        return handle, job, payload
-
-    # -- results -------------------------------------------------------------------------------------------------
-
-    def complete(self, worker: Worker, handle: bytes, data: bytes) -> bool:
-        """WORK_COMPLETE: the job is done and leaves. False: not this worker's job."""
-        job = worker.running.pop(handle, None)
-        if job is None:
-            return False
-        function = job.function
-        function.tally.completed += 1
-        self.touched.add(function)
-        function.failures = 0
-        self._leave(job)
-        for client in job.clients:
-            client.progress(WORK_COMPLETE, job, data)
-        return True
-
-    def fail(self, worker: Worker, handle: bytes, now: float, kind: int = WORK_FAIL, data: bytes = b"") -> bool:
-        """WORK_FAIL or WORK_EXCEPTION: a lane keeps the job at its place, elsewhere it is over."""
-        job = worker.running.pop(handle, None)
-        if job is None:
-            return False
-        function = job.function
-        self.touched.add(function)
-        if function.lane:
-            # A worker that leaves resets its abilities before it gives its jobs back: that is no failure.
-            if now >= function.paused_until and worker in function.workers:
-                function.failures += 1
-                pause = lanes.FAILURE_PAUSE * 2 ** min(function.failures - 1, 16)
-                self._pause(function, now + min(pause, lanes.MAX_FAILURE_PAUSE))
-            self._put_back(job)
-            return True
-        function.tally.failed += 1
-        self._leave(job)
-        for client in job.clients:
-            client.progress(kind, job, data)
-        return True
+        robin over them, then oldest. None: NO_JOB; or, if `worker.waits`, try again when `worker.retry` is called."""
+        return self._assignment.grab(worker, now)
 
     def disconnect(self, worker: Worker) -> None:
         """The worker is gone: its jobs return to their places, in order, and count one delivery without an answer."""
         worker.sleeping = worker.idle = False
         self.reset_abilities(worker)
-        running, worker.running = worker.running, {}
-        for job in running.values():
-            self._unanswered(job)
+        self._endings.lost(worker)
 
-    def _unanswered(self, job: Job) -> None:
-        job.attempts += 1
-        function, changes = job.function, self._batch.changes
-        self.touched.add(function)
-        key = JobKey(function.name, job.priority, job.size)
-        if function.lane and not lanes.is_isolated(function.name) and job.attempts >= lanes.MAX_DELIVERIES:
-            target = self._function(lanes.isolated(function.name))
-            function.tally.isolated += 1
-            logger.warning("job %d of %s took %d workers down: isolated", job.id, function.name, job.attempts)
-            if job.background:
-                changes.attempts.pop(job.id, None)
-                changes.moves[job.id] = Move(key, target.name, job.attempts)
-            self._put_back(job, target)
-            return
-        if job.background:
-            changes.attempts[job.id] = (key, job.attempts)
-        self._put_back(job)
+    def complete(self, worker: Worker, handle: bytes, data: bytes) -> bool:
+        """WORK_COMPLETE: the job is done and leaves. False: not this worker's job."""
+        return self._endings.complete(worker, handle, data)
 
-    def _put_back(self, job: Job, target: Function | None = None) -> None:
-        """From running to queued: in its own function, or in `target`."""
-        source = job.function
-        function = target or source
-        job.worker = None
-        if job.dropped:
-            self._forget(job)
-        else:
-            source.tally.requeued += 1
-            self._count_queued(function, job.priority, 1)
-            job.function = function
-            job.queued = True
-            function.lines[job.priority].put_back(job)
-        del source.running[job.id]
-        if function.sleepers:
-            self._wake_one(function)
-        self._after_running(source)
-
-    def _leave(self, job: Job) -> None:
-        """The job is over: out of memory now, out of the store with the next commit."""
-        function = job.function
-        function.running.pop(job.id, None)
-        job.worker = None
-        if job.background:
-            self._batch.changes.removes[job.id] = JobKey(function.name, job.priority, job.size)
-            self._uncount(job)
-        self._forget(job)
-        self._after_running(function)
-
-    def _after_running(self, function: Function) -> None:
-        """A lane without running jobs is free for anybody."""
-        if not function.lane or function.running:
-            return
-        if function.holder is not None:
-            function.group.release(function.holder)
-            function.holder = None
-            if function.queued and function.sleepers:
-                self._wake_one(function)
-        if not function.queued:
-            function.group.active -= 1
-
-    # -- foreground clients --------------------------------------------------------------------------------------
+    def fail(self, worker: Worker, handle: bytes, now: float, kind: int = p.WORK_FAIL, data: bytes = b"") -> bool:
+        """WORK_FAIL or WORK_EXCEPTION: a lane keeps the job at its place, elsewhere its function's policy decides."""
+        self.holdings.now = now
+        return self._endings.fail(worker, handle, kind, data)
 
     def progress(self, worker: Worker, handle: bytes, kind: int, data: bytes) -> bool:
         """WORK_DATA, WORK_WARNING, WORK_STATUS: passed on to whoever waits. False: not this worker's job."""
-        job = worker.running.get(handle)
-        if job is None:
-            return False
-        for client in job.clients:
-            client.progress(kind, job, data)
-        return True
+        return self._endings.progress(worker, handle, kind, data)
 
     def set_status(self, worker: Worker, handle: bytes, numerator: bytes, denominator: bytes) -> None:
         """What GET_STATUS answers from now on."""
         job = worker.running.get(handle)
         if job is not None:
-            job.numerator, job.denominator = numerator, denominator
+            job.progress = numerator, denominator
 
-    def abandon(self, client: Client, job: Job) -> None:
-        """The client went away. A foreground job nobody waits for is dropped; a background job stays."""
-        job.clients = [other for other in job.clients if other is not client]
-        self._drop_unwanted(job)
-
-    def _drop_unwanted(self, job: Job) -> None:
-        if job.clients or job.dropped:
-            return
-        if job.background:
-            if job.spilled:
-                self._forget(job)  # known to memory for its client's sake only
-            return
-        job.dropped = True
-        if job.queued:  # else it is running, or its batch is under way: forgotten when that is over
-            job.queued = False
-            job.function.lines[job.priority].drop(job)
-            self._count_queued(job.function, job.priority, -1)
-            self._forget(job)
-            self._after_running(job.function)
-
-    def status(self, handle: bytes) -> JobStatus:
-        """GET_STATUS."""
-        number = handle.removeprefix(self._prefix)
-        if not handle.startswith(self._prefix) or not number.isdigit() or len(number) > 18:
-            return JobStatus(known=False)
-        job = self._jobs.get(int(number))
-        if job is not None:
-            return JobStatus(not job.dropped, job.worker is not None, job.numerator, job.denominator)
-        if self._leaving(int(number)) or int(number) >= self._next_id:
-            return JobStatus(known=False)
-        try:
-            return JobStatus(known=self._store.find(int(number)) is not None)
-        except TransientError:
-            return JobStatus(known=False)
+    # -- questions of clients ------------------------------------------------------------------------------------
 
     def handle(self, job: Job) -> bytes:
         """`H:<host>:<id>`; never given twice, whatever happens to the process."""
         return b"%b%d" % (self._prefix, job.id)
 
+    def number(self, handle: bytes) -> int | None:
+        """The id of the job that has, had or will have this handle; None: no handle of ours."""
+        digits = handle.removeprefix(self._prefix)
+        if not handle.startswith(self._prefix) or not digits.isdigit() or len(digits) > _MAX_DIGITS:
+            return None
+        return int(digits)
+
+    def status(self, client: Client, handle: bytes) -> None:
+        """GET_STATUS: the client gets STATUS_RES in its turn, by deliver()."""
+
+        def reply(job: Job | None, known: bool) -> bytes:
+            return p.response(p.STATUS_RES, handle, *_state_of(job, known))
+
+        number = self.number(handle)
+        job = self.holdings.jobs.get(number or 0)
+        if number is None or number >= self._intake.next_id or job is not None or self._batches.leaving(number):
+            self._intake.answer(client, reply(job, job is not None))
+            return
+        wanted = number
+        self._intake.ask(
+            client,
+            lambda store: store.find(wanted),
+            lambda record: reply(self.holdings.jobs.get(wanted), self._is_alive(record)),
+        )
+
+    def unique_status(self, client: Client, unique: bytes) -> None:
+        """GET_STATUS_UNIQUE: the client gets STATUS_RES_UNIQUE in its turn, by deliver(). No matter which function."""
+
+        def reply(job: Job | None, known: bool) -> bytes:
+            clients = b"%d" % (len(job.clients) if job else 0)
+            return p.response(p.STATUS_RES_UNIQUE, unique, *_state_of(job, known), clients)
+
+        def in_memory() -> Job | None:
+            found = (f.joinable.get(unique) for f in self.functions.values())
+            return next((job for job in found if job is not None), None)
+
+        job = in_memory() if unique else None
+        names = [f.name for f in self.functions.values() if f.on_disk and not f.lane] if unique and not job else []
+        if job is not None or not names:
+            self._intake.answer(client, reply(job, job is not None))
+            return
+        self._intake.ask(
+            client,
+            lambda store: [record for name in names if (record := store.joinable(name, unique)) is not None],
+            lambda records: reply(in_memory(), any(self._is_alive(record) for record in records or ())),
+        )
+
+    def _is_alive(self, record: JobRecord | None) -> bool:
+        """It was read just now, and is queued or scheduled."""
+        if record is None or record.state == DEAD:
+            return False
+        return record.id in self.holdings.jobs or self._reading.is_stored_only(record)
+
+    def shown_jobs(self) -> Iterator[tuple[bytes, int, bool, bool, bytes]]:
+        """(handle, attempts, ignored, queued, unique) of every job in memory."""
+        for job in list(self.holdings.jobs.values()):
+            yield self.handle(job), job.attempts, job.dropped, job.worker is None, job.unique
+
+    # -- what people do ------------------------------------------------------------------------------------------
+
+    def cancel(self, handle: bytes, now: float) -> bool:
+        """Take a job out, running or not: its clients get WORK_FAIL, its worker's report will be unknown. False: no
+        such job in memory (see cancel_anywhere), or one of a lane, which nothing may take out."""
+        self.holdings.now = now
+        job = self.holdings.jobs.get(self.number(handle) or 0)
+        if job is None or job.function.lane or not (job.queued or job.worker or job.spilled or job in self.schedule):
+            return False
+        self._endings.cancel(job)
+        return True
+
+    def cancel_anywhere(self, client: Client, handle: bytes, now: float, *, done: bytes, unknown: bytes) -> None:
+        """cancel(), also of a job that only the store has; the client gets `done` or `unknown` in its turn."""
+        number = self.number(handle)
+        if self.cancel(handle, now):
+            self._intake.answer(client, done)
+        elif number is None or number >= self._intake.next_id or number in self.holdings.jobs:
+            self._intake.answer(client, unknown)
+        else:
+            wanted = number
+
+            def reply(record: JobRecord | None) -> bytes:
+                return done if self.cancel(handle, now) or self._cancel_stored(record) else unknown
+
+            self._intake.ask(client, lambda store: store.find(wanted), reply)
+
+    def _cancel_stored(self, record: JobRecord | None) -> bool:
+        job = self.stored_only(record)
+        if job is None or job.function.lane:
+            return False
+        self._endings.cancel(job)
+        return True
+
+    def stored_only(self, record: JobRecord | None) -> Job | None:
+        """A queued or scheduled job that was just read (in a read's `then`), if memory does not know it better."""
+        if record is None or record.state == DEAD or not self._reading.is_stored_only(record):
+            return None
+        job = self.holdings.from_record(self.holdings.function(record.function), record)
+        job.spilled = True
+        return job
+
+    def create(self, name: bytes) -> bool:
+        """Know this function, as if somebody had submitted to it. False: there are too many."""
+        self.holdings.function(name)
+        return name in self.functions
+
+    def drop(self, name: bytes) -> str:
+        """Forget a function: `ok`, `unknown`, or `busy` while it has jobs or workers."""
+        function = self.functions.get(name)
+        if function is None:
+            return "unknown"
+        if function.total or function.workers or function.arriving:
+            return "busy"
+        self.resume(name)
+        self.holdings.forget_function(function)
+        return "ok"
+
+    def set_max_queued(self, name: bytes, high: int, normal: int, low: int) -> None:
+        """Refuse submits of a priority while the function has so many jobs; 0 or less: no limit. Until a restart."""
+        function = self.holdings.function(name)
+        limits = max(high, 0), max(normal, 0), max(low, 0)
+        function.max_queued = limits if any(limits) else None
+
+    def pause(self, name: bytes) -> bool:
+        """Hand out nothing of this function until resume(), also after a restart. False: there are too many."""
+        function = self.holdings.function(name)
+        if name not in self.functions:
+            return False
+        self.holdings.close(function, PAUSED)
+        self._batches.gathering.changes.settings[_PAUSED + name] = b"1"
+        return True
+
+    def resume(self, name: bytes) -> bool:
+        """False: it was not paused."""
+        function = self.functions.get(name)
+        if function is None or not function.closed & PAUSED:
+            return False
+        self._batches.gathering.changes.settings[_PAUSED + name] = None
+        self._sleepers.reopen(function, PAUSED)
+        return True
+
+    def drain(self) -> None:
+        """Hand out nothing any more; what runs may end."""
+        self._sleepers.draining = True
+
     # -- time and totals -----------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """The time of the request being dealt with; whoever calls without `now` sets it."""
+        return self.holdings.now
+
+    @now.setter
+    def now(self, now: float) -> None:
+        self.holdings.now = now
+
+    @property
+    def running(self) -> int:
+        """Jobs in workers' hands."""
+        return sum(len(function.running) for function in self.functions.values())
 
     def tick(self, now: float) -> float | None:
         """Do what is due; returns when there will be more to do, or None."""
-        for function in [f for f, until in self._paused.items() if until <= now]:
-            del self._paused[function]
-            function.paused_until = 0.0
-            for _ in range(min(function.queued, len(function.sleepers))):
-                self._wake_one(function)
-        return min(self._paused.values(), default=None)
+        self.holdings.now = now
+        while (late := self._deadlines.pop(now)) is not None:
+            self._endings.time_out(late, self.handle(late))
+        deadlines = [
+            self._promote(now),
+            self._sleepers.end_rests(now),
+            self._deadlines.next(),
+            self._reading.keep_schedule(),
+        ]
+        if self.schedule:
+            self._intake.trim_schedule()
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def _promote(self, now: float) -> float | None:
+        """Scheduled jobs that are due become queued; returns when the next will be."""
+        schedule = self.schedule
+        if not schedule:
+            return None
+        clock = self.holdings.clock()
+        for _ in range(_DUE_AT_ONCE):
+            job = schedule.pop(clock)
+            if job is None:
+                break
+            self._is_due(job)
+        due = schedule.next()
+        return None if due is None else max(now, due / 1e6 - self.holdings.epoch)
+
+    def _is_due(self, job: Job) -> None:
+        function = job.function
+        function.scheduled -= 1
+        self._endings.enqueue(job, function)
+        self.holdings.touched.add(function)
+        line = function.lines[job.priority]
+        if job.stored and line.in_memory > 2 * self.limits.window:
+            self._batches.move(job, function.name)
+            self._batches.gathering.settled.append(job)
+        if function.sleepers and not function.closed:
+            head = line.head()
+            if head is None or head.payload is None:
+                self._reading.next_missing(function, line)
+            else:
+                self._sleepers.wake_one(function)
 
     def stats(self, now: float) -> dict[bytes, FunctionStats]:
         """Every function that has or had jobs or workers."""
-        return {
-            name: FunctionStats(f.total, len(f.running), len(f.workers), self._oldest_age(f, now))
-            for name, f in self.functions.items()
-        }
+        return {name: self._stats(function, now) for name, function in self.functions.items()}
+
+    def _stats(self, function: Function, now: float) -> FunctionStats:
+        high, normal, low = function.lines
+        return FunctionStats(
+            function.total,
+            len(function.running),
+            len(function.workers),
+            self._oldest_age(function, now),
+            (high.count, normal.count, low.count),
+            function.scheduled,
+            bool(function.closed & PAUSED),
+        )
 
     def pending(self, prefix: bytes) -> int:
         """Jobs queued or running in all functions whose name starts with the prefix."""
@@ -656,120 +513,35 @@ class JobQueue:
     def _oldest_age(self, function: Function, now: float) -> float:
         submitted = [job.submitted for job in function.running.values()]
         for line in function.lines:
-            if line.hungry:
-                with suppress(TransientError):
-                    self._refill(function, line)
             if job := line.head():
                 submitted.append(job.submitted)
-        return max(0.0, now + self._epoch - min(submitted) / 1e6) if submitted else 0.0
+            elif line.on_disk:
+                self._reading.want_window(function, line)  # known at the next look
+        return max(0.0, now + self.holdings.epoch - min(submitted) / 1e6) if submitted else 0.0
 
-    # -- bookkeeping ---------------------------------------------------------------------------------------------
+    @property
+    def jobs(self) -> int:
+        """Background jobs, queued, scheduled and running."""
+        return self.holdings.count
 
-    def _function(self, name: bytes) -> Function:
-        """The function of this name, made on first use. Beyond max_functions it is not kept, so submits are refused."""
-        function = self.functions.get(name)
-        if function is not None:
-            return function
-        if len(self.functions) >= self.limits.max_functions:
-            self._forget_idle_functions()
-        if len(self.functions) >= self.limits.max_functions:
-            return Function(name, LaneGroup())
-        group = self._groups.setdefault(lanes.group_name(name), LaneGroup())
-        group.lanes += 1
-        function = self.functions[name] = Function(name, group)
-        return function
+    @property
+    def bytes(self) -> int:
+        """Their payload bytes."""
+        return self.holdings.bytes
 
-    def _forget_idle_functions(self) -> None:
-        # A job may still be on its way to one of them: then its batch is not through, and this waits.
-        if self._batch.jobs or self._committing.jobs:
-            return
-        for name in list(islice(self.functions, _SWEEP)):
-            function = self.functions.pop(name)
-            if function.total or function.workers:
-                self.functions[name] = function  # behind the others: the next sweep looks at those
-                continue
-            function.group.lanes -= 1
-            if not function.group.lanes:
-                del self._groups[lanes.group_name(name)]
+    @property
+    def dead(self) -> int:
+        """Dead letters."""
+        return self.holdings.dead
 
-    def _count_queued(self, function: Function, priority: int, change: int) -> None:
-        if change > 0 and function.lane and not function.total:
-            function.group.active += 1
-        function.queued += change
-        self._queued[priority] += change
+    @property
+    def touched(self) -> set[Function]:
+        """Functions whose tally changed; the driver reports and clears it."""
+        return self.holdings.touched
 
-    def _job(self, function: Function, record: JobRecord) -> Job:
-        job = Job(record.id, function, record.priority, record.unique, b"")
-        job.payload, job.size = None, record.size
-        job.join_key, job.submitted, job.attempts = record.join_key, record.submitted, record.attempts
-        job.background = job.stored = True
-        return job
 
-    def _remember(self, job: Job) -> None:
-        self._jobs[job.id] = job
-        if job.join_key is not None:
-            job.function.joinable[job.join_key] = job
-
-    def _forget(self, job: Job) -> None:
-        self._jobs.pop(job.id, None)
-        self._forget_joinable(job)
-        if job.background:
-            self._release_payload(job)
-        else:
-            self.foreground_bytes -= job.size + _OVERHEAD
-
-    def _forget_joinable(self, job: Job) -> None:
-        if job.join_key is not None and job.function.joinable.get(job.join_key) is job:
-            del job.function.joinable[job.join_key]
-
-    def _release_payload(self, job: Job) -> None:
-        if job.payload is not None:
-            job.payload = None
-            self.payload_bytes -= job.size
-
-    def _uncount(self, job: Job) -> None:
-        self.jobs -= 1
-        self.bytes -= job.size
-
-    def _leaving(self, number: int) -> bool:
-        """Over, but its row may still be in the store."""
-        return number in self._batch.changes.removes or number in self._committing.changes.removes
-
-    def _pause(self, function: Function, until: float) -> None:
-        function.paused_until = self._paused[function] = until
-
-    # -- sleeping and waking -------------------------------------------------------------------------------------
-
-    def _wake_one(self, function: Function) -> None:
-        """Send one NOOP for one job, to a sleeper who may have it."""
-        if function.paused_until:
-            return  # tick() will
-        if not function.lane:
-            self._wake(next(iter(function.sleepers)))
-            return
-        if function.holder is not None:
-            if function.holder.sleeping:
-                self._wake(function.holder)
-            return
-        for worker in function.sleepers:
-            if self._may_take(worker, function, 0.0):
-                self._wake(worker)
-                return
-
-    def _wake(self, worker: Worker) -> None:
-        self._stir(worker)
-        worker.wake()
-
-    def _stir(self, worker: Worker) -> None:
-        worker.sleeping = False
-        for function in worker.functions:
-            function.sleepers.pop(worker, None)
-
-    def _employ(self, worker: Worker) -> None:
-        """An idle worker got a job: it no longer keeps others from the lanes it did not take."""
-        worker.idle = False
-        for function in worker.functions:
-            function.idle.pop(worker, None)
-        for function in worker.functions:
-            if function.lane and function.queued and function.holder is None and function.sleepers:
-                self._wake_one(function)
+def _state_of(job: Job | None, known: bool) -> tuple[bytes, bytes, bytes, bytes]:
+    """known, running, numerator, denominator as STATUS_RES has them."""
+    if job is None:
+        return (b"1" if known else b"0"), b"0", b"0", b"0"
+    return (b"0" if job.dropped else b"1"), (b"1" if job.worker else b"0"), *job.progress

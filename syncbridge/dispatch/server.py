@@ -1,4 +1,4 @@
-"""The job server's edge: sockets, one event loop, and the one thread that commits.
+"""The job server's edge: sockets, one event loop, one thread that commits and one that reads the store.
 
 Each turn of the loop reads what arrived on all connections; then one commit takes all changes of that turn, and
 those that arrive while it is under way gather for the next (group commit). Answers leave after their commit.
@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from syncbridge.config import Address
 from syncbridge.dispatch.batch import Batch
@@ -22,6 +22,7 @@ from syncbridge.dispatch.function import Tally
 from syncbridge.dispatch.limits import Limits
 from syncbridge.dispatch.listeners import Listener, TcpListener
 from syncbridge.dispatch.queue import FunctionStats, JobQueue
+from syncbridge.dispatch.reading import Read
 from syncbridge.dispatch.session import Session
 from syncbridge.dispatch.store import JobStore
 from syncbridge.errors import SyncbridgeError
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 #: After a failed commit, what must still leave the store is tried again after this time, seconds.
 _COMMIT_RETRY = 0.5
+#: Timers are not finer; a shorter one would only turn the loop over and over, seconds.
+_MIN_DELAY = 0.001
 #: How long stop() waits for peers to read their last answers, seconds.
 _CLOSE_TIMEOUT = 1.0
 
@@ -76,8 +79,8 @@ class JobServer:
         self._held: list[Connection] = []
         self._round_planned = False
         self._commit: asyncio.Future[None] | None = None
+        self._reading: asyncio.Future[list[tuple[Read, Any]]] | None = None
         self._retry_at = 0.0
-        self._failure = ""
         self._timer: asyncio.TimerHandle | None = None
         self._started = False
         #: stop() was called.
@@ -89,6 +92,7 @@ class JobServer:
         self._loop = asyncio.get_running_loop()
         self.queue = JobQueue(self._store, limits=self.limits, epoch=time.time() - time.monotonic())
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="queue-commit")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="queue-read")
         try:
             for listener in self._listeners:
                 await listener.open(lambda: Connection(self))
@@ -114,12 +118,14 @@ class JobServer:
         for listener in self._listeners:
             listener.close()
         self._plan_round()
-        while self._round_planned or self._commit is not None:
-            await (asyncio.wait([self._commit]) if self._commit is not None else asyncio.sleep(0))
+        while self._round_planned or self._commit is not None or self._reading is not None:
+            under_way = [future for future in (self._commit, self._reading) if future is not None]
+            await (asyncio.wait(under_way) if under_way else asyncio.sleep(0))
         await self._close_connections()
         if self._timer is not None:
             self._timer.cancel()
         self._thread.shutdown()
+        self._reader.shutdown()
         self._store.close()
 
     async def _close_connections(self) -> None:
@@ -182,31 +188,62 @@ class JobServer:
         now = time.monotonic()
         if self._retry_at <= now:
             self._retry_at = 0.0
-        if self._commit is None:
-            self._start_commit(now)
-        deadlines = [time for time in (self.queue.tick(now), self._retry_at) if time]
+        deadline = self.queue.tick(now)
+        if self.queue.away:
+            self.queue.answer_without_store()
+            self._release_held()
+        if self._commit is None and not self._retry_at:
+            self._start_commit()
+        if self._reading is None and not self.stopping:
+            self._start_reading()
+        deadlines = [time for time in (deadline, self._retry_at) if time]
         self._flush()
         self._report()
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(min(deadlines) - now, self._plan_round) if deadlines else None
+        delay = max(min(deadlines, default=0.0) - now, _MIN_DELAY)
+        self._timer = self._loop.call_later(delay, self._plan_round) if deadlines else None
 
-    def _start_commit(self, now: float) -> None:
-        if self._retry_at > now and not self.queue.answers_due:
-            return
+    def _start_commit(self) -> None:
         batch = self.queue.take()
         if batch is None:
             return
         if not batch.changes:
             self.queue.committed(batch)
-        elif self._retry_at > now:
-            self.queue.failed(batch, self._failure)
         else:
             self._commit = self._loop.run_in_executor(self._thread, self._timed_commit, batch)
             self._commit.add_done_callback(lambda done: self._commit_done(batch, done))
+        self._release_held()
+
+    def _release_held(self) -> None:
         held, self._held = self._held, []
         for connection in held:
             connection.release()
+
+    def _start_reading(self) -> None:
+        reads = self.queue.take_reads()
+        if reads:
+            self._reading = self._loop.run_in_executor(self._reader, self._read, reads)
+            self._reading.add_done_callback(self._reads_done)
+
+    def _read(self, reads: list[Read]) -> list[tuple[Read, Any]]:
+        outcomes: list[tuple[Read, Any]] = []
+        for read in reads:
+            try:
+                outcomes.append((read, read.ask(self._store)))
+            except SyncbridgeError as error:
+                outcomes.append((read, error))
+            except Exception as error:
+                logger.exception("the store could not be read")
+                outcomes.append((read, TransientError(f"storage failure: {error}")))
+        return outcomes
+
+    def _reads_done(self, done: asyncio.Future[list[tuple[Read, Any]]]) -> None:
+        self._reading = None
+        self.queue.reads_done(done.result(), time.monotonic())
+        for worker in self.queue.take_waiting():
+            worker.retry()
+        self._round()
 
     def _timed_commit(self, batch: Batch) -> None:
         started = time.perf_counter()
@@ -228,11 +265,11 @@ class JobServer:
     def _commit_failed(self, batch: Batch, error: BaseException) -> None:
         expected = isinstance(error, SyncbridgeError)
         logger.error("commit failed: %s", error, exc_info=None if expected else error)
-        self._failure = str(error) if expected else "storage failure"
+        failure = str(error) if expected else "storage failure"
         self._retry_at = time.monotonic() + _COMMIT_RETRY
-        self.queue.failed(batch, self._failure)
+        self.queue.failed(batch, failure)
         if self._observer is not None:
-            self._observer.commit_failed(self._failure)
+            self._observer.commit_failed(failure)
 
     def _flush(self) -> None:
         while self._outputs:
@@ -274,6 +311,7 @@ class Connection(asyncio.Protocol):
             address=peer[0] if peer else "-",
             sessions=self._server.sessions.values(),
         )
+        self.session.on_retry = self._resume
         self.transport.set_write_buffer_limits(high=self._limits.output_pause)
         if not self._server.admit(self):
             self.transport.abort()
@@ -323,6 +361,7 @@ class Connection(asyncio.Protocol):
         self._server.has_output(self)
 
     def _resume(self) -> None:
+        """Go on with requests that had to wait."""
         if not self.transport.is_closing():
             self.session.resume(time.monotonic())
             self._server.received(self)

@@ -41,6 +41,10 @@ _SUBMITS = {
 }
 
 
+#: Makes the answer to a grab from (handle, job, payload).
+Assigned = Callable[[bytes, Job, bytes], bytes]
+
+
 class Session:
     """Feed it with receive(); send what drain() gives.
 
@@ -78,6 +82,12 @@ class Session:
         #: Foreground jobs whose results this connection waits for.
         self._waiting: dict[int, Job] = {}
         self._exceptions = False
+        #: A grab that waits for a read, as the function that makes its answer; all later requests wait behind it.
+        self._grabbing: Assigned | None = None
+        #: Called when it may go on; the driver calls resume().
+        self.on_retry: Callable[[], None] = lambda: None
+        #: Disconnected.
+        self._gone = False
         self._handlers: dict[int, Callable[[bytes, float], None]] = {
             p.TEXT: self._on_text,
             p.MISDIRECTED: self._on_misdirected,
@@ -87,7 +97,7 @@ class Session:
             p.PRE_SLEEP: self._on_pre_sleep,
             p.GRAB_JOB: self._on_grab_job,
             p.GRAB_JOB_UNIQ: self._on_grab_job_uniq,
-            p.GRAB_JOB_ALL: self._on_grab_job_uniq,
+            p.GRAB_JOB_ALL: self._on_grab_job_all,
             p.WORK_COMPLETE: self._on_work_complete,
             p.WORK_FAIL: self._on_work_fail,
             p.WORK_EXCEPTION: self._on_work_exception,
@@ -120,9 +130,13 @@ class Session:
 
     def resume(self, now: float) -> None:
         """Work on the inbox until it is empty or the peer has too much to read."""
+        self.queue.now = now
         inbox, handlers, pause = self._inbox, self._handlers, self.queue.limits.output_pause
+        if self._grabbing is not None and not self.closing:
+            assigned, self._grabbing = self._grabbing, None
+            self._grab(assigned, now)
         while inbox and not self.closing:
-            if self.blocked or self.output_size > pause:
+            if self.blocked or self.output_size > pause or self._grabbing is not None:
                 return
             kind, body = inbox.popleft()
             try:
@@ -154,6 +168,7 @@ class Session:
     def disconnected(self) -> None:
         """The connection is gone: its jobs return to the queue, the jobs only it waited for are dropped."""
         self.discard()
+        self._gone = True
         if self.worker is not None:
             self.queue.disconnect(self.worker)
         for job in self._waiting.values():
@@ -163,6 +178,11 @@ class Session:
 
     def created(self, job: Job) -> None:
         self._unanswered -= 1
+        if self in job.clients:
+            if self._gone:
+                self.queue.abandon(self, job)
+                return
+            self._waiting[job.id] = job
         self._send(p.response(p.JOB_CREATED, self.queue.handle(job)))
 
     def refused(self, reason: str) -> None:
@@ -175,11 +195,15 @@ class Session:
 
     def progress(self, kind: int, job: Job, data: bytes) -> None:
         handle = self.queue.handle(job)
-        if kind in (p.WORK_COMPLETE, p.WORK_FAIL, p.WORK_EXCEPTION):
-            self._waiting.pop(job.id, None)
         if kind == p.WORK_EXCEPTION and not self._exceptions:
             kind = p.WORK_FAIL
-        self._send(p.response(kind, handle) if kind == p.WORK_FAIL else p.response(kind, handle, data))
+        packet = p.response(kind, handle) if kind == p.WORK_FAIL else p.response(kind, handle, data)
+        if job.id not in self._waiting:
+            self._reply(packet)  # behind the JOB_CREATED that tells the client of this job
+            return
+        if kind in (p.WORK_COMPLETE, p.WORK_FAIL, p.WORK_EXCEPTION):
+            del self._waiting[job.id]
+        self._send(packet)
 
     # -- output --------------------------------------------------------------------------------------------------
 
@@ -211,9 +235,7 @@ class Session:
         if not self._acceptable(function, unique):
             return
         self._unanswered += 1
-        job = self.queue.submit(self, function, priority, unique, payload, background, now)
-        if job is not None and not background:
-            self._waiting[job.id] = job
+        self.queue.submit(self, function, priority, unique, payload, background, now)
 
     def _acceptable(self, function: bytes, unique: bytes) -> bool:
         """Whether a job of this function and unique may be; if not, it is answered."""
@@ -228,9 +250,8 @@ class Session:
         return False
 
     def _on_get_status(self, body: bytes, now: float) -> None:
-        status = self.queue.status(body)
-        known, running = str(int(status.known)).encode(), str(int(status.running)).encode()
-        self._reply(p.response(p.STATUS_RES, body, known, running, status.numerator, status.denominator))
+        self._unanswered += 1
+        self.queue.status(self, body)
 
     def _on_echo(self, body: bytes, now: float) -> None:
         self._reply(p.response(p.ECHO_RES, body))
@@ -252,7 +273,7 @@ class Session:
 
     def _as_worker(self) -> Worker:
         if self.worker is None:
-            self.worker = Worker(self._wake)
+            self.worker = Worker(self._wake, lambda: self.on_retry())
         return self.worker
 
     def _wake(self) -> None:
@@ -276,21 +297,23 @@ class Session:
         self.queue.pre_sleep(self._as_worker(), now)
 
     def _on_grab_job(self, body: bytes, now: float) -> None:
-        grabbed = self.queue.grab(self._as_worker(), now)
-        if grabbed is None:
-            self._reply(_NO_JOB)
-        else:
-            handle, job, payload = grabbed
-            self._reply(p.response(p.JOB_ASSIGN, handle, job.function.name, payload))
+        self._grab(_job_assign, now)
 
     def _on_grab_job_uniq(self, body: bytes, now: float) -> None:
-        # GRAB_JOB_ALL too: gearmand answers it with JOB_ASSIGN_UNIQ unless the job has a reducer.
-        grabbed = self.queue.grab(self._as_worker(), now)
-        if grabbed is None:
-            self._reply(_NO_JOB)
+        self._grab(_job_assign_uniq, now)
+
+    def _on_grab_job_all(self, body: bytes, now: float) -> None:
+        self._grab(_job_assign_all, now)
+
+    def _grab(self, assigned: Assigned, now: float) -> None:
+        worker = self._as_worker()
+        grabbed = self.queue.grab(worker, now)
+        if grabbed is not None:
+            self._reply(assigned(*grabbed))
+        elif worker.waits:
+            self._grabbing = assigned  # its job is being read: resume() will try again
         else:
-            handle, job, payload = grabbed
-            self._reply(p.response(p.JOB_ASSIGN_UNIQ, handle, job.function.name, job.unique, payload))
+            self._reply(_NO_JOB)
 
     # -- reports: a packet without data counts as one with empty data ----------------------------------------------
 
@@ -326,6 +349,20 @@ class Session:
     def _reported(self, known: bool, otherwise: bytes = b"Job given in work result not found") -> None:
         if not known:
             self._error(b"JOB_NOT_FOUND", otherwise)
+
+
+def _job_assign(handle: bytes, job: Job, payload: bytes) -> bytes:
+    return p.response(p.JOB_ASSIGN, handle, job.function.name, payload)
+
+
+def _job_assign_uniq(handle: bytes, job: Job, payload: bytes) -> bytes:
+    return p.response(p.JOB_ASSIGN_UNIQ, handle, job.function.name, job.unique, payload)
+
+
+def _job_assign_all(handle: bytes, job: Job, payload: bytes) -> bytes:
+    if not job.reducer:
+        return _job_assign_uniq(handle, job, payload)
+    return p.response(p.JOB_ASSIGN_ALL, handle, job.function.name, job.unique, job.reducer, payload)
 
 
 def _number(text: bytes) -> bytes:

@@ -16,13 +16,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from syncbridge.dispatch import queue as core
+from syncbridge.dispatch import reading
 from syncbridge.dispatch.batch import Batch
+from syncbridge.dispatch.function import RESTING
 from syncbridge.dispatch.job import Job, join_key
 from syncbridge.dispatch.limits import Limits
 from syncbridge.dispatch.packets import WORK_COMPLETE, WORK_FAIL
+from syncbridge.dispatch.queue import JobQueue
+from syncbridge.dispatch.reading import Read
+from syncbridge.dispatch.store import DEAD
 from syncbridge.dispatch.store.memory import MemoryStore
 from syncbridge.dispatch.worker import Worker
+from syncbridge.errors import TransientError
 
 LANES = [b"syncbridge.shop.0", b"syncbridge.shop.1", b"syncbridge.shop.2"]
 ISOLATED = [lane + b".isolated" for lane in LANES]
@@ -44,10 +49,24 @@ class Entry:
     queued: bool = False
     worker: FakeWorker | None = None
     attempts: int = 0
+    #: There may be another with its key: they came while the store could not be read.
+    twin: bool = False
 
     @property
     def lane(self) -> bool:
         return self.function not in PLAIN
+
+
+@dataclass(eq=False)
+class Submission:
+    client: FakeClient
+    function: bytes
+    priority: int
+    payload: bytes
+    key: bytes | None
+    background: bool
+    #: The store could not be asked for jobs with this key.
+    blind: bool
 
 
 class FakeClient:
@@ -99,6 +118,7 @@ class Simulation:
         self.now = 100.0
         self.jobs: dict[int, Entry] = {}
         self.done: set[int] = set()
+        self.dead: set[int] = set()
         self.counter = 0
         self.open()
 
@@ -109,6 +129,7 @@ class Simulation:
             self.totals_agree()
             self.no_sleeper_misses_a_job()
             self.lanes_are_counted()
+            self.available_jobs_are_counted()
         self.finish()
 
     def actions(self) -> list[tuple[Callable[[], None], int]]:
@@ -119,6 +140,9 @@ class Simulation:
             (self.take, 12),
             (self.commit, 12),
             (self.commit_fails, 2),
+            (self.read, 12),
+            (self.read_fails, self.random.choice([0, 1])),
+            (self.deliver, 12),
             (self.worker_joins, 3),
             (self.worker_dies, 2),
             (self.ability_changes, 2),
@@ -131,9 +155,8 @@ class Simulation:
         ]
 
     def open(self) -> None:
-        self.queue = core.JobQueue(self.store, limits=self.limits, host="h")
+        self.queue = JobQueue(self.store, limits=self.limits, host="h")
         self.clients = [FakeClient(), FakeClient()]
-        self.expected: dict[FakeClient, list[Any]] = {client: [] for client in self.clients}
         self.workers: list[FakeWorker] = []
         #: (client, id, durable) and new ids, per batch: gathering and committing.
         self.answers: list[tuple[FakeClient, int, bool]] = []
@@ -141,6 +164,9 @@ class Simulation:
         self.upgraded: list[int] = []
         self.batch: Batch | None = None
         self.in_flight: tuple[list[Any], list[int], list[int]] = ([], [], [])
+        #: Submissions not decided yet: one that may join a job on disk waits for a read.
+        self.undecided: list[Submission] = []
+        self.reads: list[tuple[Read, Any]] | None = None
 
     # -- submitting
 
@@ -151,57 +177,126 @@ class Simulation:
         self.counter += 1
         payload = b"same" if choice([True, False]) else b"payload %d" % self.counter
         key = None if function not in PLAIN else join_key(unique, payload)
-        joined = next((e for e in self.jobs.values() if key and e.function == function and e.key == key), None)
-        job = self.queue.submit(client, function, priority, unique, payload, background, self.now)
-        if job is None:
-            assert joined is None
+        self.undecided.append(Submission(client, function, priority, payload, key, background, bool(self.queue.away)))
+        self.queue.submit(client, function, priority, unique, payload, background, self.now)
+        self.decide()
+
+    def decide(self) -> None:
+        """The core decided on some submissions: do the same."""
+        for client, about, _ in self.queue._batches.gathering.answers[len(self.answers) :]:
+            wanted = next(s for s in self.undecided if s.client is client)
+            self.undecided.remove(wanted)
+            if isinstance(about, Job):
+                self.accepted(wanted, about)
+            else:
+                self.refused(wanted, about)
+        for client in {client for client, *_ in self.answers if client not in self.clients}:
+            self.leave(client)
+
+    def refused(self, wanted: Submission, reason: Any) -> None:
+        matches = self.joinable(wanted)
+        if wanted.background and self.queue.away:
+            assert reason == self.queue.away
+            assert wanted.blind or not any(entry.background and not entry.twin for entry in matches)
+        else:
+            assert reason == "Job queue is full"
+            assert wanted.blind or all(entry.twin for entry in matches)
             stored = sum(e.background for e in self.jobs.values())
-            assert stored >= self.limits.max_jobs if background else True
-            self.answers.append((client, -1, True))
-            return
+            assert stored >= self.limits.max_jobs if wanted.background else True
+        self.answers.append((wanted.client, -1, True))
+
+    def joinable(self, wanted: Submission) -> list[Entry]:
+        return [e for e in self.jobs.values() if wanted.key and e.function == wanted.function and e.key == wanted.key]
+
+    def accepted(self, wanted: Submission, job: Job) -> None:
+        client, background = wanted.client, wanted.background
+        matches = self.joinable(wanted)
+        joined = next((entry for entry in matches if entry.id == job.id), None)
         if joined:
-            assert job.id == joined.id
             if background and not joined.background:
                 joined.background = True
                 self.upgraded.append(joined.id)
         else:
+            twins = matches and (wanted.blind or any(entry.twin for entry in matches))
+            assert twins or not matches, "not joined"
             assert job.id not in self.jobs
             assert job.id not in self.done
-            joined = self.jobs[job.id] = Entry(job.id, function, priority, payload, key, background)
+            joined = self.jobs[job.id] = Entry(
+                job.id, wanted.function, wanted.priority, wanted.payload, wanted.key, background
+            )
+            for entry in [joined, *matches] if twins else []:
+                entry.twin = True
             self.new.append(job.id)
         if not background:
             joined.clients.append(client)
             self.waiting(client)[job.id] = job
         self.answers.append((client, job.id, background))
 
+    # -- reading
+
+    def read(self) -> None:
+        """The reader thread looks at the store."""
+        if self.reads is None:
+            self.reads = [(read, read.ask(self.store)) for read in self.queue.take_reads()] or None
+
+    def read_fails(self) -> None:
+        if self.reads is None:
+            error = TransientError("store is away")
+            for submission in self.undecided:
+                submission.blind = True
+            self.reads = [(read, error) for read in self.queue.take_reads() if read] or None
+
+    def deliver(self) -> None:
+        """What it saw reaches the core, later."""
+        if self.reads is not None:
+            reads, self.reads = self.reads, None
+            self.queue.reads_done(reads, self.now)
+            self.decide()
+
     def waiting(self, client: FakeClient) -> dict[int, Job]:
         return client.__dict__.setdefault("waiting", {})
 
     def client_leaves(self) -> None:
         who = self.random.randrange(2)
-        client = self.clients[who]
+        self.leave(self.clients[who])
+        self.clients[who] = FakeClient()
+
+    def leave(self, client: FakeClient) -> None:
         for number, job in self.waiting(client).items():
             self.queue.abandon(client, job)
             entry = self.jobs.get(number)
             if entry:
                 entry.clients = [other for other in entry.clients if other is not client]
                 self.drop_unwanted(entry)
-        self.clients[who] = newcomer = FakeClient()
-        self.expected[newcomer] = []
+        self.waiting(client).clear()
 
     def drop_unwanted(self, entry: Entry) -> None:
-        if not entry.background and not entry.clients and entry.worker is None:
-            self.jobs.pop(entry.id, None)
+        if not entry.background and not entry.clients:
+            entry.key = None
+            if entry.worker is None:
+                self.jobs.pop(entry.id, None)
 
     # -- committing
 
     def take(self) -> None:
+        if self.queue.away:
+            self.answer_without_store()
         if self.batch is not None:
             return
         self.batch = self.queue.take()
         if self.batch is not None:
             self.in_flight = (self.answers, self.new, self.upgraded)
             self.answers, self.new, self.upgraded = [], [], []
+
+    def answer_without_store(self) -> None:
+        assert not self.upgraded
+        answers, new, self.answers, self.new = self.answers, self.new, [], []
+        for number in new:
+            if number in self.jobs:
+                assert not self.jobs[number].background
+                self.jobs[number].queued = True
+        self.queue.answer_without_store()
+        self.check_answers(answers)
 
     def commit(self) -> None:
         batch = self.batch
@@ -222,19 +317,24 @@ class Simulation:
             return
         self.batch = None
         answers, new, upgraded = self.in_flight
-        for number in upgraded:
-            entry = self.jobs.get(number)
-            if entry:
-                entry.background = False
-                self.drop_unwanted(entry)
-        for number in new:
-            entry = self.jobs.get(number)
-            if entry and entry.background and number not in upgraded and number not in self.upgraded:
-                del self.jobs[number]
-            elif entry:
-                entry.queued = True
+        self.not_stored(new, upgraded)
+        # What had gathered meanwhile is refused with it.
+        also, new, upgraded = self.answers, self.new, self.upgraded
+        self.answers, self.new, self.upgraded = [], [], []
+        self.not_stored(new, upgraded)
         self.queue.failed(batch, "disk full")
-        self.check_answers(answers)
+        self.check_answers(answers + also)
+
+    def not_stored(self, new: list[int], upgraded: list[int]) -> None:
+        self.dead -= set(upgraded)
+        for entry in [self.jobs[number] for number in upgraded if number in self.jobs]:
+            entry.background = False
+            self.drop_unwanted(entry)
+        for entry in [self.jobs[number] for number in new if number in self.jobs]:
+            if entry.background and entry.id not in self.upgraded:
+                del self.jobs[entry.id]
+            else:
+                entry.queued = True
 
     def check_answers(self, answers: list[tuple[FakeClient, int, bool]]) -> None:
         for client, number, durable in answers:
@@ -253,7 +353,8 @@ class Simulation:
         """kill -9: memory is gone, the commit under way may have made it."""
         if self.batch is not None and self.random.random() < 0.5:
             self.store.commit(self.batch.changes)
-        stored = dict(self.store._jobs)
+        stored = {number: r for number, r in self.store._jobs.items() if r.state != DEAD}
+        self.dead = set(self.store._jobs) - set(stored)
         lost_batches = {n for _, n, durable in self.answers if durable} | {n for _, n, d in self.in_flight[0] if d}
         for number, entry in list(self.jobs.items()):
             if entry.background and number not in lost_batches:
@@ -311,7 +412,8 @@ class Simulation:
             if not entry.queued or entry.worker is not None or entry.function not in worker.abilities:
                 continue
             function = self.queue.functions[entry.function]
-            if function.paused_until > self.now:
+            if function.closed:
+                assert function.closed & RESTING or any(line.reading for line in function.lines)
                 continue
             assert entry.lane, "a job was not found"
             colleagues = [w for w in self.workers if w is not worker and w.state.idle and entry.function in w.abilities]
@@ -348,6 +450,7 @@ class Simulation:
             entry.worker = None
             self.drop_unwanted(entry)
         else:
+            self.dead |= {entry.id} if entry.background else set()
             self.over(entry)
 
     def over(self, entry: Entry) -> None:
@@ -398,6 +501,7 @@ class Simulation:
             assert function.total == len(mine), name
             assert len(function.running) == len([e for e in mine if e.worker])
         assert self.queue.jobs == sum(e.background for e in self.jobs.values())
+        assert self.queue.dead == len(self.dead)
         assert self.queue.bytes == sum(len(e.payload) for e in self.jobs.values() if e.background)
 
     def no_sleeper_misses_a_job(self) -> None:
@@ -405,54 +509,68 @@ class Simulation:
             function = self.queue.functions[name]
             able = [w for w in self.workers if name in w.abilities]
             holders = self.holders(name)
-            if function.paused_until or not able:
+            if function.closed or not able:
                 continue
             if holders:
                 assert len(holders) == 1 or name in PLAIN
             if name in PLAIN or not holders:
                 assert not all(w.sleeping for w in able), f"everybody sleeps and {name!r} has jobs"
 
+    def available_jobs_are_counted(self) -> None:
+        for priority, available in enumerate(self.queue.holdings.available):
+            open_functions = [f for f in self.queue.functions.values() if not f.closed]
+            assert available == sum(f.lines[priority].count for f in open_functions)
+
     def lanes_are_counted(self) -> None:
         for name, function in self.queue.functions.items():
             if function.lane:
                 lanes = [f for f in self.queue.functions.values() if f.group is function.group]
-                assert function.group.active == sum(f.total > 0 for f in lanes), name
+                assert function.group.active == sum(f.queued + len(f.running) > 0 for f in lanes), name
                 assert sum(function.group.held.values()) == sum(f.holder is not None for f in lanes)
+
+    def settle(self) -> bool:
+        """Commit and read until there is nothing to commit and read; whether anything was read."""
+        read = False
+        while True:
+            self.take()
+            committing = self.batch is not None
+            self.commit()
+            self.read()
+            if self.reads is None and not committing:
+                return read
+            read = read or self.reads is not None
+            self.deliver()
 
     def finish(self) -> None:
         """Drain everything: each job exactly once, then nothing is left anywhere."""
         while self.workers:
             self.worker_dies()
-        while self.batch is not None or self.queue._batch:
-            if self.batch is None:
-                self.take()
-            self.commit()
+        self.settle()
         self.now += 10
         self.queue.tick(self.now)
         last = FakeWorker(FUNCTIONS)
         for function in FUNCTIONS:
             self.queue.can_do(last.state, function)
         self.workers = [last]
-        while self.grab_one(last):
-            entry = self.running()[0]
-            assert self.queue.complete(last.state, b"H:h:%d" % entry.id, b"")
-            self.over(entry)
+        while self.grab_one(last) or self.settle():
+            for entry in self.running():
+                assert self.queue.complete(last.state, b"H:h:%d" % entry.id, b"")
+                self.over(entry)
         assert not self.jobs, "left behind"
-        while self.batch is not None or self.queue._batch:
-            if self.batch is None:
-                self.take()
-            self.commit()
-        assert self.store.backlogs() == []
-        assert (self.queue.jobs, self.queue.bytes, self.queue.payload_bytes) == (0, 0, 0)
-        assert self.queue.foreground_bytes == 0
-        assert not self.queue._jobs
-        assert self.queue._queued == [0, 0, 0]
+        self.settle()
+        assert set(self.store._jobs) == self.dead
+        assert all(backlog.state == DEAD for backlog in self.store.backlogs())
+        holdings = self.queue.holdings
+        assert (holdings.count, holdings.bytes, holdings.payload_bytes, holdings.foreground_bytes) == (0, 0, 0, 0)
+        assert not holdings.jobs
+        assert holdings.available == [0, 0, 0]
         assert not any(f.joinable for f in self.queue.functions.values())
 
 
 @pytest.fixture(autouse=True)
 def small_refills(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core, "_REFILL", 2)
+    monkeypatch.setattr(reading, "_REFILL", 2)
+    monkeypatch.setattr(reading, "_AHEAD", 2)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))

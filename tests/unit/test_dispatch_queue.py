@@ -10,6 +10,7 @@ from syncbridge.dispatch.job import Job, join_key
 from syncbridge.dispatch.lanes import group_name
 from syncbridge.dispatch.limits import Limits
 from syncbridge.dispatch.queue import JobQueue
+from syncbridge.dispatch.reading import Read
 from syncbridge.dispatch.store.memory import MemoryStore
 from syncbridge.dispatch.worker import Worker
 from syncbridge.errors import TransientError
@@ -48,10 +49,26 @@ class Bench:
         self.commit()
 
     def commit(self) -> None:
-        batch = self.queue.take()
-        if batch is not None:
-            self.store.commit(batch.changes)
-            self.queue.committed(batch)
+        """Let the driver do its work until there is none: commits and reads."""
+        while True:
+            batch = self.queue.take()
+            if batch is not None:
+                self.store.commit(batch.changes)
+                self.queue.committed(batch)
+            if not self.read() and batch is None:
+                return
+
+    def read(self, now: float = 0.0) -> bool:
+        reads = self.queue.take_reads()
+        outcomes: list[tuple[Read, Any]] = []
+        for read in reads:
+            try:
+                outcomes.append((read, read.ask(self.store)))
+            except TransientError as error:
+                outcomes.append((read, error))
+        if reads:
+            self.queue.reads_done(outcomes, now)
+        return bool(reads)
 
     def worker(self, *functions: bytes, asleep: bool = False) -> Sleeper:
         worker = Sleeper(self.queue)
@@ -62,8 +79,19 @@ class Bench:
         return worker
 
     def grab(self, worker: Worker, now: float = 0.0) -> tuple[bytes, int] | None:
+        """NO_JOB while a read is under way is not the last word."""
         grabbed = self.queue.grab(worker, now)
+        while grabbed is None and self.read(now):
+            grabbed = self.queue.grab(worker, now)
         return (grabbed[1].function.name, grabbed[1].id) if grabbed else None
+
+    def status(self, handle: bytes) -> bytes:
+        """The body of STATUS_RES."""
+        self.queue.status(self.client, handle)
+        self.commit()
+        reply = self.client.answers.pop()
+        assert isinstance(reply, bytes)
+        return reply[12:]
 
     def complete(self, worker: Worker, number: int) -> None:
         assert self.queue.complete(worker, b"H:h:%d" % number, b"")
@@ -100,7 +128,7 @@ def test_a_failed_commit_refuses_and_keeps_nothing() -> None:
     assert batch
     bench.queue.failed(batch, "disk full")
     assert bench.client.answers == ["disk full", 2]  # a foreground job needs no store
-    assert bench.queue.jobs == bench.queue.bytes == bench.queue.payload_bytes == 0
+    assert bench.queue.jobs == bench.queue.bytes == bench.queue.holdings.payload_bytes == 0
 
 
 def test_as_many_sleepers_wake_as_there_are_jobs() -> None:
@@ -230,8 +258,8 @@ def test_memory_knows_a_window_and_a_budget_not_the_queue() -> None:
     bench = Bench(window=10, memory=1000)
     for _ in range(100):
         bench.put(b"f", payload=bytes(300))
-    assert len(bench.queue._jobs) == 10
-    assert bench.queue.payload_bytes <= 1300
+    assert len(bench.queue.holdings.jobs) == 10
+    assert bench.queue.holdings.payload_bytes <= 1300
     worker = bench.worker(b"f")
     for number in range(1, 101):
         assert bench.grab(worker) == (b"f", number)
@@ -244,7 +272,7 @@ def test_a_start_counts_and_loads_nothing() -> None:
     store = MemoryStore()
     Bench(store).put(*[b"f"] * 500, payload=b"12345678")
     bench = Bench(store)
-    assert (bench.queue.jobs, bench.queue.bytes, len(bench.queue._jobs)) == (500, 4000, 0)
+    assert (bench.queue.jobs, bench.queue.bytes, len(bench.queue.holdings.jobs)) == (500, 4000, 0)
     assert bench.queue.stats(5.0)[b"f"].total == 500
     assert bench.queue.pending(b"f") == 500
     assert bench.grab(bench.worker(b"f")) == (b"f", 1)
@@ -258,7 +286,7 @@ def test_ids_are_never_used_again() -> None:
     second = Bench(store)
     second.put(b"f", background=False)
     assert second.client.answers[0] > used
-    second.queue._next_id = second.queue._reserved
+    second.queue._intake.next_id = second.queue._intake.reserved
     second.put(b"f", background=False)
     assert second.client.answers[-1] == "Job queue is full"  # rather than a handle that may come again
     second.put(b"f")
@@ -268,12 +296,11 @@ def test_ids_are_never_used_again() -> None:
 def test_clients_that_come_and_go_leave_nothing() -> None:
     bench = Bench()
     for _ in range(1000):
-        job = bench.queue.submit(bench.client, b"f", 1, b"", b"x", False, 0.0)
+        bench.queue.submit(bench.client, b"f", 1, b"", b"x", False, 0.0)
         bench.commit()
-        assert job
-        bench.queue.abandon(bench.client, job)
+        bench.queue.abandon(bench.client, bench.queue.holdings.jobs[bench.client.answers[-1]])
     assert len(bench.queue.functions[b"f"].lines[1].ready) < 200
-    assert bench.queue.foreground_bytes == 0
+    assert bench.queue.holdings.foreground_bytes == 0
     assert bench.grab(bench.worker(b"f")) is None
 
 
@@ -307,6 +334,8 @@ def test_a_store_that_cannot_be_read_makes_jobs_wait() -> None:
     deadline = bench.queue.tick(0.0)
     assert deadline
     sick = False
+    assert bench.grab(worker) is None
+    assert bench.queue.tick(deadline) is None
     assert bench.grab(worker, deadline) == (b"f", 1)
 
 
@@ -318,7 +347,7 @@ def test_oldest_age_counts_from_the_submit() -> None:
     assert bench.queue.stats(25.0)[b"f"].oldest_age == pytest.approx(15.0)
     worker = bench.worker(b"f")
     bench.grab(worker)
-    assert bench.queue.stats(25.0)[b"f"] == (2, 1, 1, pytest.approx(15.0))
+    assert bench.queue.stats(25.0)[b"f"][:4] == (2, 1, 1, pytest.approx(15.0))
     bench.complete(worker, 1)
     assert bench.queue.stats(25.0)[b"f"].oldest_age == pytest.approx(5.0)
 
@@ -326,10 +355,10 @@ def test_oldest_age_counts_from_the_submit() -> None:
 def test_status_of_a_job_on_disk_is_known() -> None:
     bench = Bench(window=1)
     bench.put(b"f", b"f", b"f")
-    assert bench.queue.status(b"H:h:3").known
-    assert not bench.queue.status(b"H:h:4").known
+    assert bench.status(b"H:h:3") == b"H:h:3\x001\x000\x000\x000"
+    assert bench.status(b"H:h:4") == b"H:h:4\x000\x000\x000\x000"
     for nonsense in (b"", b"H:h:", b"H:other:1", b"H:h:x", b"H:h:" + b"9" * 400, b"\xff"):
-        assert not bench.queue.status(nonsense).known
+        assert bench.status(nonsense) == nonsense + b"\x000\x000\x000\x000"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,431 @@
+"""Intake: from submit to queued, and every answer in the order of its client's requests.
+
+    submit() ── joins a job in memory ──────────────────────────► answered with the next batch
+        │   └── may join one that only the store has ── read ──┘
+        └── a new job ── batch ── commit ──► queued, or scheduled, or left to the store beyond the window
+                                     └────► refused
+
+While the store is away, background jobs are refused at once; foreground jobs need no store.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from syncbridge.dispatch.batch import Answer, Batch, Batches
+from syncbridge.dispatch.endings import Endings
+from syncbridge.dispatch.function import Function
+from syncbridge.dispatch.holdings import OVERHEAD, Holdings
+from syncbridge.dispatch.job import REFUSED, Client, Job, JobRecord, join_key
+from syncbridge.dispatch.reading import Read, Reading
+from syncbridge.dispatch.schedule import Schedule
+from syncbridge.dispatch.sleepers import Sleepers
+from syncbridge.dispatch.store import DEAD, READY, SCHEDULED, JobStore
+
+#: Job ids promised to this process at a time; a crash skips what is left, so a handle never returns.
+RESERVE = 1_000_000
+
+FULL = "Job queue is full"
+
+
+class Submission(NamedTuple):
+    """What SUBMIT_JOB says."""
+
+    client: Client
+    function: bytes
+    priority: int
+    unique: bytes
+    payload: bytes
+    background: bool
+    now: float
+    reducer: bytes
+    due: int
+
+
+class Turn:
+    """An answer that waits: for a read, or behind an earlier answer of its client that does."""
+
+    __slots__ = ("act", "ready", "size")
+
+    def __init__(self, act: Callable[[], None], *, ready: bool = True, size: int = 0) -> None:
+        self.act = act
+        self.ready = ready
+        self.size = size
+
+
+class Intake:
+    """`away`: why the store cannot be written, empty while it can."""
+
+    __slots__ = (
+        "_batches",
+        "_behind",
+        "_endings",
+        "_holdings",
+        "_lookups",
+        "_reading",
+        "_schedule",
+        "_sleepers",
+        "_spilled",
+        "away",
+        "next_id",
+        "reserved",
+        "waiting_size",
+    )
+
+    def __init__(
+        self,
+        holdings: Holdings,
+        sleepers: Sleepers,
+        batches: Batches,
+        endings: Endings,
+        reading: Reading,
+        schedule: Schedule,
+        next_id: int,
+    ) -> None:
+        self._holdings = holdings
+        self._sleepers = sleepers
+        self._batches = batches
+        self._endings = endings
+        self._reading = reading
+        self._schedule = schedule
+        self.next_id = next_id
+        self.reserved = next_id
+        self.away = ""
+        #: Clients of which an answer waits for a read, and all their answers from that one on.
+        self._behind: dict[Client, deque[Turn]] = {}
+        #: Payload bytes of submissions among them.
+        self.waiting_size = 0
+        #: Lookups of join keys under way, and the jobs left to the store meanwhile, which they may miss.
+        self._lookups = 0
+        self._spilled: dict[tuple[bytes, bytes], JobRecord] = {}
+
+    # -- submitting ----------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        client: Client,
+        name: bytes,
+        priority: int,
+        unique: bytes,
+        payload: bytes,
+        background: bool,
+        now: float,
+        reducer: bytes,
+        due: int,
+    ) -> None:
+        function = self._holdings.functions.get(name) or self._holdings.function(name)
+        key = None if not unique or function.lane else join_key(unique, payload)
+        if key is not None or self._behind:
+            behind = client in self._behind
+            look = key is not None and self._may_be_on_disk(function, key)
+            if behind or look:
+                self._wait(
+                    Submission(client, name, priority, unique, payload, background, now, reducer, due), key, look
+                )
+                return
+            if key is not None and (joined := function.joinable.get(key)) is not None:
+                self._join(client, joined, background=background)
+                return
+        self._accept(client, function, key, priority, unique, payload, background, now, reducer, due)
+
+    def _accept(
+        self,
+        client: Client,
+        function: Function,
+        key: bytes | None,
+        priority: int,
+        unique: bytes,
+        payload: bytes,
+        background: bool,
+        now: float,
+        reducer: bytes,
+        due: int,
+    ) -> None:
+        """A job of its own."""
+        batch, holdings = self._batches.gathering, self._holdings
+        reason = self._refusal(function, priority, len(payload), background=background)
+        if reason:
+            batch.answers.append(Answer(client, reason, False))
+            return
+        job = Job(self.next_id, function, priority, unique, payload)
+        self.next_id += 1
+        job.submitted = submitted = int((now + holdings.epoch) * 1e6)
+        job.reducer = reducer
+        if due > submitted:
+            job.state, job.due = SCHEDULED, due
+        holdings.jobs[job.id] = job
+        if key is not None:
+            job.join_key = key
+            function.joinable[key] = job
+        function.arriving += 1
+        if background:
+            job.background = job.stored = True
+            batch.changes.adds.append(job.record())
+            batch.size += job.size + OVERHEAD
+            holdings.count += 1
+            holdings.bytes += job.size
+            holdings.payload_bytes += job.size
+        else:
+            job.clients.append(client)
+            holdings.foreground_bytes += job.size + OVERHEAD
+        batch.jobs.append(job)
+        batch.answers.append(Answer(client, job, background))
+
+    def _refusal(self, function: Function, priority: int, size: int, *, background: bool) -> str:
+        """Why this job cannot be taken; empty: it can."""
+        holdings = self._holdings
+        limits = holdings.limits
+        if self.next_id >= self.reserved or function.name not in holdings.functions:
+            return FULL
+        if function.max_queued is not None:
+            limit = function.max_queued[priority]
+            if limit > 0 and function.total + function.arriving >= limit:
+                return FULL
+        if not background:
+            return FULL if holdings.foreground_bytes + size + OVERHEAD > limits.max_foreground_bytes else ""
+        if self.away:
+            return self.away
+        return FULL if holdings.count >= limits.max_jobs or holdings.bytes + size > limits.max_bytes else ""
+
+    def _join(self, client: Client, job: Job, *, background: bool) -> None:
+        """Coalesce: the same handle; what the later submit says of workload and priority is ignored."""
+        answers = self._batches.gathering.answers
+        if background:
+            if not job.background:
+                if self.away:
+                    answers.append(Answer(client, self.away, False))
+                    return
+                self._upgrade(job)
+        else:
+            job.clients.append(client)
+            if job.spilled:
+                self._holdings.remember(job)
+        answers.append(Answer(client, job, background))
+
+    def _upgrade(self, job: Job) -> None:
+        """A background submit joined a foreground job: from now on it must survive clients and crashes."""
+        job.background = True
+        holdings, batch = self._holdings, self._batches.gathering
+        holdings.foreground_bytes -= job.size + OVERHEAD
+        holdings.count += 1
+        holdings.bytes += job.size
+        holdings.payload_bytes += job.size
+        if job in self._schedule:
+            job.state = SCHEDULED
+        batch.changes.adds.append(job.record())
+        batch.upgraded.append(job)
+
+    # -- waiting for a read --------------------------------------------------------------------------------------
+
+    def _may_be_on_disk(self, function: Function, key: bytes) -> bool:
+        return function.on_disk and key not in function.joinable and not self.away
+
+    def _wait(self, wanted: Submission, key: bytes | None, look: bool) -> None:
+        found: list[JobRecord | None] = [None]
+        turn = Turn(lambda: self._submit_after(wanted, key, found[0]), ready=not look, size=len(wanted.payload))
+        self.waiting_size += turn.size
+        self._behind.setdefault(wanted.client, deque()).append(turn)
+        if key is None or not look:
+            return
+        self._lookups += 1
+
+        def done(record: JobRecord | None) -> None:
+            found[0] = record
+            self._ready(wanted.client, turn)
+            self._lookups -= 1
+            if not self._lookups:
+                self._spilled.clear()
+
+        # Two jobs rather than none when the store cannot be read.
+        function = wanted.function
+        self._reading.wanted.append(Read(lambda store: store.joinable(function, key), done, lambda error: done(None)))
+
+    def _submit_after(self, wanted: Submission, key: bytes | None, record: JobRecord | None) -> None:
+        function = self._holdings.function(wanted.function)
+        if key is not None:
+            job = function.joinable.get(key) or self._only_stored(function, key, record)
+            if job is not None:
+                self._join(wanted.client, job, background=wanted.background)
+                return
+        self._accept(wanted.client, function, key, *wanted[2:])
+
+    def _only_stored(self, function: Function, key: bytes, record: JobRecord | None) -> Job | None:
+        """The job with this key that memory does not know, if it is still to be done."""
+        record = self._spilled.get((function.name, key), record)
+        if record is None or record.id in self._holdings.jobs or not self._reading.is_stored_only(record):
+            return None
+        job = self._holdings.from_record(function, record)
+        job.spilled = True
+        return job
+
+    def ask(self, client: Client, ask: Callable[[JobStore], Any], reply: Callable[[Any], bytes]) -> None:
+        """Answer the client, in its turn, with what `reply` makes of a read (of None when the store is away)."""
+        found: list[Any] = [None]
+        turn = Turn(lambda: self._batches.gathering.answers.append(Answer(client, reply(found[0]), False)), ready=False)
+        self._behind.setdefault(client, deque()).append(turn)
+
+        def done(value: Any) -> None:
+            found[0] = value
+            self._ready(client, turn)
+
+        self._reading.wanted.append(Read(ask, done, lambda error: done(None)))
+
+    def answer(self, client: Client, reply: bytes | str) -> None:
+        """Give the client a reply behind the answers to its earlier requests; text: refused, and why."""
+        answer = Answer(client, reply, False)
+        if self._behind and (turns := self._behind.get(client)) is not None:
+            turns.append(Turn(lambda: self._batches.gathering.answers.append(answer)))
+        else:
+            self._batches.gathering.answers.append(answer)
+
+    def _ready(self, client: Client, turn: Turn) -> None:
+        turn.ready = True
+        turns = self._behind[client]
+        while turns and turns[0].ready:
+            turn = turns.popleft()
+            self.waiting_size -= turn.size
+            turn.act()
+        if not turns:
+            del self._behind[client]
+
+    # -- after the commit ----------------------------------------------------------------------------------------
+
+    def committed(self, batch: Batch) -> None:
+        """The batch is durable: queue its jobs, answer its clients."""
+        for job in batch.upgraded:
+            job.stored = True
+        for job in batch.jobs:
+            self._activate(job)
+        for job in batch.settled:
+            self._settle(job)
+        self._answer(batch, FULL)
+
+    def failed(self, batch: Batch, reason: str) -> None:
+        """The store did not take the batch: refuse its background jobs, keep what must still leave the store."""
+        for job in batch.upgraded:
+            self._downgrade(batch, job)
+        for job in batch.jobs:
+            if job.stored:  # not one that a background submit joined meanwhile
+                self._unmake(job)
+            else:
+                self._activate(job)
+        self._batches.carry(batch.changes)
+        self._batches.gathering.settled += batch.settled
+        self._answer(batch, reason)
+
+    def _answer(self, batch: Batch, reason: str) -> None:
+        for client, about, durable in batch.answers:
+            if isinstance(about, Job):
+                if about.state == REFUSED or (durable and not about.background):
+                    client.refused(reason)  # its own commit failed, or the one of the job it joined
+                else:
+                    client.created(about)
+            elif isinstance(about, bytes):
+                client.deliver(about)
+            else:
+                client.refused(about)
+
+    def _activate(self, job: Job) -> None:
+        function, holdings = job.function, self._holdings
+        function.arriving -= 1
+        if job.dropped:
+            holdings.forget(job)
+            return
+        function.tally.submitted += 1
+        holdings.touched.add(function)
+        if job.state == SCHEDULED:
+            self._endings.schedule(job)
+            if job.stored:
+                holdings.release_payload(job)
+            return
+        holdings.count_queued(function, job.priority, 1)
+        limits = holdings.limits
+        window = limits.window if len(holdings.jobs) < limits.windows else limits.small_window
+        job.queued = function.lines[job.priority].append(job, window)
+        if not job.queued:
+            self._spill(job)
+        elif job.stored and holdings.payload_bytes > limits.memory:
+            holdings.release_payload(job)
+        if function.sleepers:
+            self._sleepers.wake_one(function)
+
+    def _spill(self, job: Job) -> None:
+        """From now on only the store has it; memory knows it for its clients' sake, if at all."""
+        holdings = self._holdings
+        holdings.release_payload(job)
+        job.spilled = True
+        if job.join_key is not None and self._lookups:
+            self._spilled[job.function.name, job.join_key] = job.record()
+        if not job.clients:
+            holdings.forget_joinable(job)
+            del holdings.jobs[job.id]
+
+    def _settle(self, job: Job) -> None:
+        """It was due, and its line had more than enough in memory."""
+        line = job.function.lines[job.priority]
+        if job.queued and not job.clients and not line.reading:
+            line.spill(job)
+            job.queued = False
+            self._spill(job)
+
+    def trim_schedule(self) -> None:
+        """Leave jobs that are due late to the store."""
+
+        def may_go(job: Job) -> bool:
+            return job.stored and not job.clients and not self._batches.moving(job.id)
+
+        for job in self._schedule.trim(may_go):
+            job.function.scheduled_on_disk += 1
+            self._spill(job)
+
+    def _downgrade(self, batch: Batch, job: Job) -> None:
+        """Its row could not be written: a foreground job again, unless it is over already."""
+        holdings = self._holdings
+        for changes in (self._batches.gathering.changes, batch.changes):
+            changes.removes.pop(job.id, None)
+            changes.attempts.pop(job.id, None)
+            move = changes.moves.pop(job.id, None)
+            if move is not None:
+                job.state = READY
+                holdings.dead -= move.state == DEAD
+        if job.id not in holdings.jobs:
+            return
+        job.background = False
+        holdings.uncount(job)
+        holdings.foreground_bytes += job.size + OVERHEAD
+        if job.payload is not None:
+            holdings.payload_bytes -= job.size
+        self.drop_unwanted(job)
+
+    def _unmake(self, job: Job) -> None:
+        job.function.arriving -= 1
+        self._holdings.uncount(job)
+        job.dropped = True
+        job.state = REFUSED
+        self._holdings.forget(job)
+
+    # -- clients that leave --------------------------------------------------------------------------------------
+
+    def abandon(self, client: Client, job: Job) -> None:
+        job.clients = [other for other in job.clients if other is not client]
+        self.drop_unwanted(job)
+
+    def drop_unwanted(self, job: Job) -> None:
+        """A foreground job nobody waits for is dropped; a background job stays."""
+        if job.clients or job.dropped:
+            return
+        if job.background:
+            if job.spilled:
+                self._holdings.forget(job)  # known to memory for its client's sake only
+            return
+        queued = job.queued
+        if not queued and job not in self._schedule:
+            job.dropped = True  # it is running, or its batch is under way: forgotten when that is over
+            self._holdings.forget_joinable(job)
+            return
+        self._endings.unqueue(job)
+        self._holdings.forget(job)
+        if queued:
+            self._endings.after_running(job.function)
