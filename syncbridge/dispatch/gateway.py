@@ -247,11 +247,9 @@ class GatewayConnection(asyncio.Protocol):
         self._set_timer(None)
         self._busy = True
         server = self._gateway.server
-        job = server.queue.submit(
+        server.queue.submit(
             self, self._function, self._priority, self._unique, payload, self._background, time.monotonic()
         )
-        if not self._background:
-            self._job = job
         server.changed()
 
     def _abandon(self) -> None:
@@ -266,6 +264,8 @@ class GatewayConnection(asyncio.Protocol):
     def created(self, job: Job) -> None:
         if self._background:
             self._answer(200, b"JOB_CREATED", job)
+        elif self not in job.clients:
+            return  # it joined a running job, which ended before
         elif self._lost:
             self._job = job
             self._loop.call_soon(self._abandon)  # not from within the queue

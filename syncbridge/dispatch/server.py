@@ -25,7 +25,7 @@ from syncbridge.dispatch.queue import FunctionStats, JobQueue
 from syncbridge.dispatch.reading import Read
 from syncbridge.dispatch.session import Session
 from syncbridge.dispatch.store import JobStore
-from syncbridge.errors import SyncbridgeError
+from syncbridge.errors import SyncbridgeError, TransientError
 
 logger = logging.getLogger(__name__)
 

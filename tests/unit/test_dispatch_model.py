@@ -359,12 +359,14 @@ class Simulation:
         for number, entry in list(self.jobs.items()):
             if entry.background and number not in lost_batches:
                 assert number in stored, "an accepted job is lost"
+        twins = {number for number, entry in self.jobs.items() if entry.twin}
         self.jobs = {
             number: Entry(number, r.function, r.priority, r.payload or b"", r.join_key, True, queued=True)
             for number, r in stored.items()
         }
         for number, entry in self.jobs.items():
             entry.attempts = stored[number].attempts
+            entry.twin = number in twins
         self.done.clear()
         self.batch, self.in_flight = None, ([], [], [])
         self.open()
