@@ -59,6 +59,7 @@ def test_bad_urls_are_one_sentence(url: str, message: str, hint: str, durability
     ("url", "driver", "extra"),
     [
         ("postgresql://u:secret@127.0.0.1:1/db", "psycopg", "syncbridge[postgresql]"),
+        ("memcached://127.0.0.1:1", "pymemcache", "syncbridge[memcached]"),
     ],
 )
 def test_a_missing_driver_says_what_to_install(url: str, driver: str, extra: str) -> None:
