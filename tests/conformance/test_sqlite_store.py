@@ -335,3 +335,25 @@ def test_a_damaged_payload_keeps_no_other_job_back(tmp_path: Path) -> None:
     assert all(job.payload == bytes(2000) for job in jobs if job.id != 50)
     assert store.payload(b"f", 1, 50) is None
     store.close()
+
+
+def test_a_damaged_page_keeps_no_other_job_back(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    store = SqliteStore(path)
+    store.commit(Changes(adds=[record(n, payload=b"job %4d" % n * 20) for n in range(1, 2001)]))
+    store.close()
+    data = path.read_bytes()
+    page = data.index(b"job 1000") // 4096
+    lost = [n for n in range(1, 2001) if b"job %4d" % n in data[page * 4096 : page * 4096 + 4096]]
+    assert 10 < len(lost) < 100
+    assert data[page * 4096] == 13, "a leaf"
+    damaged(path, page + 1)
+    store = SqliteStore(path)
+    assert [job.id for job in window(store, limit=5000)] == [n for n in range(1, 2001) if n not in lost]
+    assert [job.id for job in window(store, after=900, limit=300)] == [n for n in range(901, 2001) if n not in lost][
+        :300
+    ]
+    assert [job.id for job in window(store, after=lost[3], limit=5000)] == list(range(lost[-1] + 1, 2001))
+    store.commit(Changes(adds=[record(3000)], removes={1: JobKey(b"f", 1, 160), 2000: JobKey(b"f", 1, 160)}))
+    assert window(store, after=2000) == [record(3000)]
+    store.close()

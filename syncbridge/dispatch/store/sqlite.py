@@ -29,6 +29,7 @@ from syncbridge.dispatch.store import (
 )
 from syncbridge.dispatch.store.sqlite_file import connect, create_or_check, is_corrupt, lock, unavailable, unusable
 from syncbridge.dispatch.store.sqlite_places import MAX_ID, PlaceKey, Places
+from syncbridge.dispatch.store.sqlite_salvage import around_damage
 from syncbridge.dispatch.store.syncer import Syncer
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ _SIZE = "CASE typeof(payload) WHEN 'blob' THEN length(payload) ELSE -1 END"
 _COLUMNS = f"job.id & {MAX_ID}, submitted, uniq, join_key, attempts, reducer, due, note, {_SIZE}"
 _WINDOW = (
     f"SELECT {_COLUMNS}, CASE WHEN length(payload) <= ? AND typeof(payload) = 'blob' THEN payload END FROM job "  # noqa: S608
-    f"WHERE id > {_PLACE} + ? AND id <= {_PLACE} + ? ORDER BY id LIMIT ?"
+    f"WHERE id >= {_PLACE} + ? AND id <= {_PLACE} + ? ORDER BY id LIMIT ?"
 )
 _BY_DUE = (
     f"SELECT {_COLUMNS}, NULL, function, priority FROM job JOIN place ON place.id = job.id >> 45 "  # noqa: S608
@@ -289,21 +290,37 @@ class SqliteStore:
     def window(
         self, function: bytes, priority: int, *, after: int, through: int, limit: int, inline: int, state: int = READY
     ) -> list[JobRecord]:
-        place: PlaceKey = function, priority, state
-        arguments = *place, max(after, 0), *place, min(through, MAX_ID), limit
+        place, first, through = (function, priority, state), max(after, 0) + 1, min(through, MAX_ID)
         try:
-            rows = self._reader.execute(_WINDOW, (inline, *arguments)).fetchall()
+            rows = self._reader.execute(_WINDOW, (inline, *place, first, *place, through, limit)).fetchall()
         except sqlite3.Error as error:
             if not is_corrupt(error):
                 raise unavailable(self._path, "read", error) from error
-            # Perhaps one payload is damaged, which should not keep the others back.
-            rows = [self._with_payload(row, place, inline) for row in self._read(_WINDOW, (-1, *arguments))]
+            rows = self._salvaged(place, first, through, limit, inline)
         return [_record(row, function, priority, state) for row in rows]
+
+    def _salvaged(self, place: PlaceKey, first: int, through: int, limit: int, inline: int) -> list[Any]:
+        """A window without what is damaged; payloads by themselves."""
+
+        def query(first: int, limit: int) -> list[Any]:
+            return self._reader.execute(_WINDOW, (-1, *place, first, *place, through, limit)).fetchall()
+
+        def report(first: int, last: int, error: sqlite3.Error) -> None:
+            damage = unavailable(self._path, "read", error)
+            logger.error("jobs %d to %d of %s are left out: %s; %s", first, last, place[0], damage, damage.hint)
+
+        try:
+            rows = around_damage(query, first, through, limit, report)
+        except sqlite3.Error as error:
+            raise unavailable(self._path, "read", error) from error
+        return [self._with_payload(row, place, inline) for row in rows]
 
     def _with_payload(self, row: tuple[Any, ...], place: PlaceKey, inline: int) -> tuple[Any, ...]:
         number, size = row[0], row[8]
-        payload = self.payload(*place[:2], number, place[2]) if 0 <= size <= inline else None
-        return *row[:8], UNREADABLE if payload is None and size <= inline else size, payload
+        if not 0 <= size <= inline:
+            return row
+        payload = self.payload(*place[:2], number, place[2])
+        return *row[:8], UNREADABLE if payload is None else size, payload
 
     def by_due(self, state: int, *, after: tuple[int, int], limit: int) -> list[JobRecord]:
         return [_record(row[:10], row[10], row[11], state) for row in self._read(_BY_DUE, (state, *after, limit))]
