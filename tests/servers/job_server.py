@@ -13,15 +13,25 @@ from syncbridge.dispatch import packets as p
 from tests.servers.process import REPOSITORY, ServerProcess
 
 _PROGRAM = """
-import asyncio, json, signal, sys
+import asyncio, json, signal, sys, time
 sys.path.insert(0, sys.argv[4])
 from syncbridge.dispatch.limits import Limits
 from syncbridge.dispatch.server import JobServer, new_event_loop, relax_garbage_collection
-from syncbridge.dispatch.store.sqlite import SqliteStore
+from syncbridge.dispatch.store.opening import open_store
+from syncbridge.errors import TransientError
+
+def store(deadline):
+    while True:  # as whoever supervises a server would
+        try:
+            return open_store(sys.argv[2])
+        except TransientError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 async def main():
     limits = Limits(**json.loads(sys.argv[3]))
-    server = JobServer("127.0.0.1", int(sys.argv[1]), SqliteStore(sys.argv[2]), limits=limits)
+    server = JobServer("127.0.0.1", int(sys.argv[1]), store(time.monotonic() + 30), limits=limits)
     await server.start()
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -35,17 +45,17 @@ loop.run_until_complete(main())
 
 
 class JobServerProcess(ServerProcess):
-    """`JobServer` with an SQLite store in its folder; `limits` are fields of `Limits`."""
+    """`JobServer` with a store at a URL, by default an SQLite file in its folder; `limits` are fields of `Limits`."""
 
     name: ClassVar[str] = "job-server"
 
-    def __init__(self, store: Path | None = None, **limits: Any) -> None:
+    def __init__(self, store: str = "", **limits: Any) -> None:
         super().__init__()
-        self.store = store or self.folder / "queue.db"
+        self.store = store or f"sqlite:///{self.folder / 'queue.db'}"
         self.limits = limits
 
     def command(self) -> list[str]:
-        arguments = [str(self.port), str(self.store), json.dumps(self.limits), str(REPOSITORY)]
+        arguments = [str(self.port), self.store, json.dumps(self.limits), str(REPOSITORY)]
         return [sys.executable, "-c", _PROGRAM, *arguments]
 
     def ready(self) -> bool:
@@ -127,7 +137,7 @@ class Peer:
             if not data:
                 raise ConnectionResetError("closed by the server")
             answer += data
-        return answer.decode()
+        return answer.decode(errors="replace")
 
     def sync(self) -> None:
         """Return once the server has dealt with everything sent before."""

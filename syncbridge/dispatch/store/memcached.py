@@ -20,7 +20,7 @@ import orjson
 from syncbridge.dispatch.job import JobRecord
 from syncbridge.dispatch.store import READY, UNREADABLE, Changes, Promise, Result, StoredBacklog
 from syncbridge.dispatch.store.memcached_lease import Lease
-from syncbridge.dispatch.store.memcached_link import Link, errors
+from syncbridge.dispatch.store.memcached_link import ERRORS, Link
 from syncbridge.dispatch.store.memory import MemoryStore
 from syncbridge.dispatch.store.rows import FORMAT, pack_head, pack_result, unpack_head, unpack_result
 from syncbridge.errors import ConfigError, TransientError
@@ -59,7 +59,7 @@ class MemcachedStore:
         self._lease.take()
         try:
             self._open()
-        except errors() as error:
+        except ERRORS as error:
             self.close()
             raise self._writer.error(error, "opened") from error
         except BaseException:
@@ -125,7 +125,7 @@ class MemcachedStore:
     def commit(self, changes: Changes) -> None:
         try:
             self._commit(changes)
-        except errors() as error:
+        except ERRORS as error:
             raise self._writer.error(error, "written") from error
 
     def _commit(self, changes: Changes) -> None:
@@ -261,7 +261,7 @@ class MemcachedStore:
     def _read(self, names: Iterable[str]) -> dict[str, bytes]:
         try:
             return self._reader.get(names)
-        except errors() as error:
+        except ERRORS as error:
             raise self._reader.error(error, "read") from error
 
     def _name(self, name: str) -> str:

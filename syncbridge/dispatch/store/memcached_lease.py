@@ -8,7 +8,7 @@ import threading
 import time
 from contextlib import suppress
 
-from syncbridge.dispatch.store.memcached_link import Link, errors
+from syncbridge.dispatch.store.memcached_link import ERRORS, Link
 from syncbridge.errors import TransientError
 
 #: Seconds: how long the lock of a dead owner stays, and how often a living one rewrites it.
@@ -30,7 +30,7 @@ class Lease:
         """Become the owner; waits for the lock of a dead one to expire. Raises TransientError when another lives."""
         try:
             self._wait()
-        except errors() as error:
+        except ERRORS as error:
             self._link.close()
             raise self._link.error(error, "opened") from error
         except TransientError:
@@ -57,7 +57,7 @@ class Lease:
         self._over.set()
         if self._thread is not None:
             self._thread.join()
-            with suppress(*errors()):  # else it expires
+            with suppress(*ERRORS):  # else it expires
                 if self._mine():
                     self._link.client.delete(self._key)
         self._link.close()
@@ -68,7 +68,7 @@ class Lease:
 
     def _keep(self) -> None:
         for count in itertools.count(1):
-            with suppress(*errors()):
+            with suppress(*ERRORS):
                 if self._mine():
                     self._link.client.set(self._key, f"{self.token} {count}", expire=LEASE)
             if self._over.wait(_RENEW):

@@ -12,6 +12,9 @@ from itertools import islice
 from struct import Struct
 from typing import Any, Final, TypeVar
 
+from pymemcache.client.base import Client
+from pymemcache.exceptions import MemcacheError
+
 from syncbridge.config import Url
 from syncbridge.errors import ConfigError, TransientError
 
@@ -21,6 +24,9 @@ _PORT = 11211
 _KEYS, _BYTES = 200, 2 << 20
 _LARGEST: Final = 512 << 10
 _SIZE = Struct(">Q")
+
+#: What a call may raise.
+ERRORS = (MemcacheError, OSError, ValueError)
 
 T = TypeVar("T")
 
@@ -42,7 +48,13 @@ class Link:
         #: For people.
         self.place = f"memcached://{parsed.host}:{parsed.port or _PORT} ({name})"
         self._prefix = "sb:" + hashlib.blake2b(name.encode(), digest_size=8).hexdigest() + ":"
-        self.client = _client(parsed.host, parsed.port or _PORT)
+        self.client: Any = Client(
+            (parsed.host, parsed.port or _PORT),
+            connect_timeout=_CONNECT_TIMEOUT,
+            timeout=_TIMEOUT,
+            no_delay=True,
+            default_noreply=False,
+        )
         #: Bytes per item.
         self.chunk = _LARGEST
 
@@ -112,25 +124,6 @@ class Link:
 
     def close(self) -> None:
         self.client.close()
-
-
-def errors() -> tuple[type[Exception], ...]:
-    """What a call may raise."""
-    from pymemcache.exceptions import MemcacheError
-
-    return MemcacheError, OSError, ValueError
-
-
-def _client(host: str, port: int) -> Any:
-    try:
-        from pymemcache.client.base import Client
-    except ImportError:
-        raise ConfigError(
-            "queue.store: memcached needs the package pymemcache", hint="pip install 'syncbridge[memcached]'"
-        ) from None
-    return Client(
-        (host, port), connect_timeout=_CONNECT_TIMEOUT, timeout=_TIMEOUT, no_delay=True, default_noreply=False
-    )
 
 
 def _cut(value: bytes, chunk: int) -> Iterator[bytes]:

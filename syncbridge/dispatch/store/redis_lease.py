@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 #: Seconds: how long a dead owner can keep others out where its death cannot be seen, and how often it says it lives.
 LEASE, _RENEW = 10.0, 1.0
 #: A living owner is back after a restart of Redis within this time, seconds.
-_RETURN = 3
+_RETURN = 2
 _POLL = 0.05
 
 _OPEN, _LEASE = Script("redis_open.lua"), Script("redis_lease.lua")
@@ -127,7 +127,7 @@ class Lease:
             uptime = int(self._link.client.info("server")["uptime_in_seconds"])
         except (ResponseError, KeyError):
             return False
-        return uptime > _RETURN and self._connected(holder) is False
+        return uptime >= _RETURN and self._connected(holder) is False
 
     def _connected(self, holder: bytes) -> bool | None:
         """Whether a connection bears the name of this owner; None where Redis does not tell."""

@@ -1,0 +1,252 @@
+"""kill -9 of the job server and of its store's own server, at random moments under load: for every durable store.
+
+What was acknowledged is there afterwards, byte for byte, under the handle that the client was told; both start again.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import pytest
+
+from syncbridge.dispatch import packets as p
+from tests.servers import MariaDB, MySQL, PostgreSQL, Redis, ServerProcess, SqlServer, eventually
+from tests.servers.job_server import JobServerProcess, Peer
+
+pytestmark = pytest.mark.chaos
+
+PLAIN = 10_000
+SUBMITTERS = 4
+#: Submissions that a submitter sends before it waits for an answer.
+AHEAD = 150
+
+
+class Job(NamedTuple):
+    """What is submitted, and must come back as it is."""
+
+    function: bytes
+    unique: bytes = b""
+    payload: bytes = b"data"
+    priority: int = 1
+
+
+#: Each is submitted many times over. Names tell functions apart, so that none can come back as another.
+AWKWARD = [
+    Job(b"function-with-hyphens-"),
+    Job(b"a", b"unique-with-hyphens-"),
+    Job(b"b", b""),
+    Job(b"c", b"-"),
+    Job(b"d", b"-", b""),
+    Job(b"e", b"", b""),
+    Job(b"f", b"nul", b"\0a\0\0b\0"),
+    Job(b"g", b'it\'s "quoted" `x` \\', b"'\"\\;-- %s :x ? $1"),
+    Job("h snö ☃".encode(), "ünique".encode(), "snö ☃ \U0001f600".encode()),
+    Job(b"i", b"", bytes(range(256)) * 4096),
+    Job(b"j", b"", random.Random(3).randbytes(3 << 20)),
+    Job(b"k\xff\x01", bytes(range(1, 64)), bytes(range(255, -1, -1))),
+    Job(b"l", b"high", b"h", 0),
+    Job(b"l", b"normal", b"n", 1),
+    Job(b"l", b"low", b"l", 2),
+]
+_KINDS = (p.SUBMIT_JOB_HIGH_BG, p.SUBMIT_JOB_BG, p.SUBMIT_JOB_LOW_BG)
+#: Copies of each awkward job; of those that hold megabytes.
+COPIES, BIG_COPIES = 12, 3
+
+
+class Work:
+    """All submissions, and what came of them. Used by many threads."""
+
+    def __init__(self, jobs: list[Job]) -> None:
+        self._lock = threading.Lock()
+        self._left = deque(jobs)
+        self.acknowledged: dict[bytes, Job] = {}
+        self.answers = 0
+        self.refused = 0
+        self.total = len(jobs)
+
+    def take(self) -> Job | None:
+        with self._lock:
+            return self._left.popleft() if self._left else None
+
+    def acknowledge(self, job: Job, handle: bytes) -> None:
+        with self._lock:
+            self.answers += 1
+            assert self.acknowledged.setdefault(handle, job) == job, f"{handle!r} was given to two jobs"
+
+    def again(self, jobs: deque[Job]) -> None:
+        """Not answered, or refused: nobody knows, so they are submitted once more."""
+        with self._lock:
+            self._left.extend(jobs)
+        jobs.clear()
+
+    @property
+    def done(self) -> bool:
+        return self.answers == self.total
+
+
+class Submitter(threading.Thread):
+    """Submits over one connection after the other, pipelined."""
+
+    def __init__(self, port: int, work: Work, over: threading.Event) -> None:
+        super().__init__(daemon=True)
+        self.port, self.work, self.over = port, work, over
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        unanswered: deque[Job] = deque()
+        while not self.over.is_set():
+            try:
+                with Peer(self.port, timeout=30) as peer:
+                    self.submit(peer, unanswered)
+            except OSError:
+                time.sleep(0.01)  # the server is down
+            except BaseException as error:
+                self.error = error
+                return
+            self.work.again(unanswered)
+
+    def submit(self, peer: Peer, unanswered: deque[Job]) -> None:
+        while not self.over.is_set():
+            while len(unanswered) < AHEAD and (job := self.work.take()) is not None:
+                unanswered.append(job)
+                peer.send(_KINDS[job.priority], job.function, job.unique, job.payload)
+            if not unanswered:
+                time.sleep(0.005)  # others may still have to give something back
+                continue
+            kind, body = peer.receive()
+            job = unanswered.popleft()
+            if kind == p.JOB_CREATED:
+                self.work.acknowledge(job, body)
+                continue
+            assert (kind, body[:11]) == (p.ERROR, b"QUEUE_ERROR"), (p.NAMES[kind], body)
+            self.work.refused += 1
+            self.work.again(deque([job]))
+            time.sleep(0.002)
+
+
+def sqlite(stack: ExitStack) -> tuple[str, ServerProcess | None]:
+    return "", None
+
+
+def sql(kind: type[SqlServer]) -> Callable[[ExitStack], tuple[str, ServerProcess | None]]:
+    def start(stack: ExitStack) -> tuple[str, ServerProcess | None]:
+        server = stack.enter_context(kind())
+        server.execute("CREATE DATABASE queue")
+        return server.url(database="queue"), server
+
+    return start
+
+
+def postgresql(stack: ExitStack) -> tuple[str, ServerProcess | None]:
+    server = stack.enter_context(PostgreSQL())
+    return server.url(), server
+
+
+def redis(stack: ExitStack) -> tuple[str, ServerProcess | None]:
+    server = stack.enter_context(Redis(appendonly=True, appendfsync="always"))
+    return server.url(), server
+
+
+@pytest.mark.parametrize(
+    ("start", "times"),
+    [(sqlite, 6), (sql(MariaDB), 4), (sql(MySQL), 3), (postgresql, 4), (redis, 4)],  # MySQL takes seconds to recover
+    ids=["sqlite", "mariadb", "mysql", "postgresql", "redis"],
+)
+def test_no_acknowledged_job_is_lost_or_mangled(
+    start: Callable[[ExitStack], tuple[str, ServerProcess | None]], times: int
+) -> None:
+    work = Work(submissions())
+    over = threading.Event()
+    with ExitStack() as stack:
+        url, store = start(stack)
+        server = stack.enter_context(JobServerProcess(url))
+        submitters = [Submitter(server.port, work, over) for _ in range(SUBMITTERS)]
+        for submitter in submitters:
+            submitter.start()
+        try:
+            kills = kill_under_load(server, store, work, times)
+            eventually(lambda: work.done or any(s.error for s in submitters), timeout=60)
+        finally:
+            over.set()
+            for submitter in submitters:
+                submitter.join(40)
+        assert [submitter.error for submitter in submitters] == [None] * SUBMITTERS
+        for victim in (server, store):  # and once more, with all of it in the store
+            if victim is not None:
+                victim.kill9()
+        for victim in (store, server):
+            if victim is not None:
+                victim.start()
+        delivered = deliver(server, work.acknowledged)
+        server.kill9()
+        server.start()
+        left = {function: total for function, (total, _, _) in server.status().items() if total}
+        assert left == {"last": 1}, "a completed job came back"
+    duplicates = len(delivered.keys() - work.acknowledged.keys())
+    print(
+        f"{dict(kills)} kills, {work.answers} acknowledged as {len(work.acknowledged)} jobs, {work.refused} refused, "
+        f"{len(delivered)} delivered, {duplicates} of them unacknowledged duplicates"
+    )
+
+
+def submissions() -> list[Job]:
+    jobs = [Job(b"plain%d" % (n % 7), b"" if n % 3 else b"u%d" % n, b"payload %d" % n) for n in range(PLAIN)]
+    for job in AWKWARD:
+        jobs += [job] * (BIG_COPIES if len(job.payload) > 1000 else COPIES)
+    random.shuffle(jobs)
+    return jobs
+
+
+def kill_under_load(server: JobServerProcess, store: ServerProcess | None, work: Work, times: int) -> Counter[str]:
+    """Kill one or both at random points of the way, and start them again."""
+    kills: Counter[str] = Counter()
+    victims = [[server]] if store is None else [[server], [store], [server, store]]
+    for number, point in enumerate(sorted(random.sample(range(work.total * 9 // 10), times))):
+        eventually(lambda point=point: work.answers >= point, timeout=60, interval=0.001)
+        time.sleep(random.uniform(0, 0.02))  # somewhere in a commit
+        chosen = victims[number % len(victims)]
+        for victim in chosen:
+            victim.kill9()
+            kills[victim.name] += 1
+        for victim in reversed(chosen):
+            victim.start()
+    return kills
+
+
+def deliver(server: JobServerProcess, acknowledged: dict[bytes, Job]) -> dict[bytes, Job]:
+    """Everything there is, completed; each acknowledged job must be among it, as it was submitted."""
+    delivered: dict[bytes, Job] = {}
+    sent = {job[:3] for job in acknowledged.values()}
+    with Peer(server.port, timeout=30) as peer:
+        peer.can_do(*{function for function, _, _ in sent})
+
+        def all_there() -> bool:
+            peer.socket.sendall(p.request(p.GRAB_JOB_UNIQ) * 200)
+            got = [peer.receive() for _ in range(200)]
+            for kind, body in got:
+                if kind == p.JOB_ASSIGN_UNIQ:
+                    handle, *job = p.arguments(body, 4)
+                    assert handle not in delivered, f"{handle!r} came twice"
+                    assert tuple(job) in sent, f"{handle!r} is no job that was submitted: {str(job)[:200]}"
+                    delivered[handle] = Job(*job)
+                    peer.send(p.WORK_COMPLETE, handle, b"")
+            # Its duplicates may still be queued.
+            return acknowledged.keys() <= delivered.keys() and got[-1][0] == p.NO_JOB
+
+        eventually(
+            all_there,
+            timeout=60,
+            interval=0.001,
+            message=lambda: f"missing: {[(h, j[:2]) for h, j in acknowledged.items() if h not in delivered][:10]}",
+        )
+        # Accepted with the commit of the last completion, or after it.
+        peer.submit(b"last")
+    for handle, job in acknowledged.items():
+        assert delivered[handle][:3] == job[:3], f"{handle!r} is mangled"
+    return delivered
