@@ -180,6 +180,7 @@ def test_no_acknowledged_job_is_lost_or_mangled(
         for victim in (server, store):  # and once more, with all of it in the store
             if victim is not None:
                 victim.kill9()
+                kills[victim.name] += 1
         for victim in (store, server):
             if victim is not None:
                 victim.start()
