@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -10,8 +11,19 @@ from typing import Any
 import pytest
 
 from syncbridge.dispatch.job import JobRecord
-from syncbridge.dispatch.store import READY, SCHEDULED, Changes, JobKey, Move, Promise, Result, StoredBacklog
+from syncbridge.dispatch.store import (
+    READY,
+    SCHEDULED,
+    UNREADABLE,
+    Changes,
+    JobKey,
+    Move,
+    Promise,
+    Result,
+    StoredBacklog,
+)
 from syncbridge.dispatch.store.sql import SqlStore
+from syncbridge.dispatch.store.sql.tables import PIECE
 from syncbridge.errors import ConfigError, TransientError
 from tests.servers import MariaDB, MySQL, PostgreSQL, SqlServer, eventually
 from tests.servers.wire import Wire
@@ -266,35 +278,53 @@ def test_a_statement_that_waits_for_a_lock_gives_up(server: Server, opened: Call
 # -- sizes -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_largest_payload_is_what_it_says(
+@pytest.mark.parametrize("kind", ["mariadb", "mysql"])
+def test_no_payload_is_too_large_for_a_packet(
+    request: pytest.FixtureRequest, opened: Callable[..., SqlStore], kind: str
+) -> None:
+    server = request.getfixturevalue(f"new_{kind}")(max_allowed_packet=1 << 20)
+    server.execute("CREATE DATABASE queue")
+    server.database = "queue"
+    store = opened(url(server))
+    sizes = [PIECE - 1, PIECE, PIECE + 1, 5 * PIECE, 20_000_001]
+    jobs = [record(n, random.randbytes(size)) for n, size in enumerate(sizes, 1)]
+    results = [Result(job.id, b"f", b"", 13, b"", b"", job.payload or b"", NOW, NOW + job.id) for job in jobs]
+    store.commit(Changes(adds=jobs, results=results))
+    store.commit(Changes(results=results))
+    store.close()
+    store = opened(url(server))
+    assert [store.payload(b"f", 1, job.id) == job.payload for job in jobs] == [True] * 5
+    assert [store.result(one.id) == one for one in results] == [True] * 5
+    assert store.window(b"f", 1, after=0, through=9, limit=9, inline=6 * PIECE)[:4] == jobs[:4]
+    store.commit(
+        Changes(
+            moves={4: Move(JobKey(b"f", 1, sizes[3]), b"g", 1)},
+            removes={job.id: JobKey(b"f", 1, job.size) for job in jobs if job.id != 4},
+            expire_results=NOW + 4,
+        )
+    )
+    assert store.payload(b"g", 1, 4) == jobs[3].payload
+    assert [store.result(one.id) for one in results[:4]] == [None] * 4
+    assert {number for (number,) in server.execute("SELECT id FROM syncbridge_queue_piece")} == {4, -5}
+
+
+def test_a_payload_that_lacks_a_piece_is_unreadable(server: Server, opened: Callable[..., SqlStore]) -> None:
+    store = opened(url(server))
+    store.commit(Changes(adds=[record(1, bytes(3 * PIECE)), record(2)]))
+    server.execute("DELETE FROM syncbridge_queue_piece WHERE id = 1 AND part = 1")
+    assert store.payload(b"f", 1, 1) is None
+    assert [job.size for job in store.window(b"f", 1, after=0, through=9, limit=9, inline=1 << 30)] == [UNREADABLE, 4]
+
+
+def test_a_server_that_takes_only_tiny_packets_is_refused(
     new_mariadb: Callable[..., MariaDB], opened: Callable[..., SqlStore]
 ) -> None:
-    server = new_mariadb(max_allowed_packet=2 << 20)
+    server = new_mariadb(max_allowed_packet=100_000)
     server.execute("CREATE DATABASE queue")
     server.database = "queue"
-    store = opened(url(server))
-    assert store.max_payload == ((2 << 20) - (64 << 10)) // 2
-    largest = [record(n, bytes([n]) * store.max_payload) for n in (1, 2, 3)]
-    store.commit(Changes(adds=largest))
-    assert [store.payload(b"f", 1, n) for n in (1, 2, 3)] == [job.payload for job in largest]
-    with pytest.raises(TransientError):
-        store.commit(Changes(adds=[record(4, bytes(2 << 20))]))
-    store.commit(Changes(adds=[record(5)], removes={1: largest[0] and JobKey(b"f", 1, store.max_payload)}))
-    assert ids(store) == [2, 3, 5]
-
-
-def test_a_result_too_large_is_left_out_and_reported(
-    new_mysql: Callable[..., MySQL], opened: Callable[..., SqlStore], caplog: pytest.LogCaptureFixture
-) -> None:
-    server = new_mysql(max_allowed_packet=1 << 20)
-    server.execute("CREATE DATABASE queue")
-    server.database = "queue"
-    store = opened(url(server))
-    results = [Result(n, b"f", b"", 13, b"", b"", bytes(n), NOW, NOW + 1) for n in (7, 600_000, 8)]
-    store.commit(Changes(adds=[record(1)], results=results))
-    assert [store.result(n) for n in (7, 600_000, 8)] == [results[0], None, results[2]]
-    assert "the result of job 600000 is too large" in caplog.text
-    assert ids(store) == [1]
+    with pytest.raises(ConfigError, match="max_allowed_packet") as caught:
+        opened(url(server))
+    assert "SET GLOBAL max_allowed_packet" in caught.value.hint
 
 
 def test_many_places_and_functions_in_one_commit(server: Server, opened: Callable[..., SqlStore]) -> None:

@@ -17,6 +17,7 @@ _ENGINES: Final = {
     "mysql": ("sql", "SqlStore"),
     "mariadb": ("sql", "SqlStore"),
     "postgresql": ("sql", "SqlStore"),
+    "postgres": ("sql", "SqlStore"),
     "redis": ("redis", "RedisStore"),
     "rediss": ("redis", "RedisStore"),
     "unix": ("redis", "RedisStore"),

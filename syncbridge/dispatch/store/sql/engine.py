@@ -67,8 +67,8 @@ class Engine(ABC):
         """What a commit on this connection survives, by the server's own settings."""
 
     @abstractmethod
-    def max_payload(self, connection: Connection) -> int:
-        """The largest payload that one row can take, bytes."""
+    def check(self, connection: Connection) -> None:
+        """ConfigError when the server is set up in a way that we cannot work with."""
 
     # -- writing -------------------------------------------------------------------------------------------------
 

@@ -15,11 +15,14 @@ from sqlalchemy.exc import IntegrityError
 
 from syncbridge.dispatch.store import Promise
 from syncbridge.dispatch.store.sql.engine import LOCK_WAIT, Engine
+from syncbridge.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-#: Statements with many rows end at about this size, bytes.
-_STATEMENT: Final = 1 << 20
+#: Statements with many rows end at this size, bytes; one row is smaller (a byte is two digits).
+_STATEMENT: Final = 1000 << 10
+#: What a server must take.
+_PACKET: Final = 1 << 20
 
 #: Server-wide names: one queue for each database.
 _LOCK: Final = "CONCAT('sbq.', SHA2(DATABASE(), 224))"
@@ -101,10 +104,13 @@ class MySQL(Engine):
             )
         return Promise.FULL if flush == 1 and (not binlog or sync == 1) else Promise.BATCH
 
-    def max_payload(self, connection: Connection) -> int:
-        # In a statement each byte of it is two digits.
+    def check(self, connection: Connection) -> None:
         packet: int = connection.execute(text("SELECT @@max_allowed_packet")).scalar_one()
-        return max(0, (packet - (64 << 10)) // 2)
+        if packet < _PACKET:
+            raise ConfigError(
+                f"queue store {self.address} has max_allowed_packet={packet}, and {_PACKET} is the least we need",
+                hint=f"SET GLOBAL max_allowed_packet={16 * _PACKET}, and in the server's configuration file",
+            )
 
     # -- writing -------------------------------------------------------------------------------------------------
 

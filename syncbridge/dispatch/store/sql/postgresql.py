@@ -18,8 +18,6 @@ logger = logging.getLogger(__name__)
 
 #: Advisory locks are per database; several queues in one may lie in several schemas.
 _LOCK: Final = "7962110, hashtext(current_schema())"
-#: bytea ends at 1 GiB, and so does a message.
-_MAX_PAYLOAD: Final = 1000 << 20
 
 _ACCOUNT: Final = ("28P01", "28000", "3D000")
 _ACCOUNT_TEXT: Final = ("authentication failed", "no password supplied", "no pg_hba.conf entry", "does not exist")
@@ -139,8 +137,8 @@ class PostgreSQL(Engine):
         ).one()
         return Promise.FULL if synchronous != "off" and synced == "on" else Promise.BATCH
 
-    def max_payload(self, connection: Connection) -> int:
-        return _MAX_PAYLOAD
+    def check(self, connection: Connection) -> None:
+        """Any PostgreSQL will do."""
 
     # -- writing -------------------------------------------------------------------------------------------------
 

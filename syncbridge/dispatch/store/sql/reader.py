@@ -1,4 +1,4 @@
-"""The connection that reads: every method is one statement, which sees what is committed."""
+"""The connection that reads: every statement sees what is committed, and almost every method is one statement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy.sql import ColumnElement, Select
 from syncbridge.dispatch.job import JobRecord
 from syncbridge.dispatch.store import READY, SCHEDULED, UNREADABLE, Result, StoredBacklog
 from syncbridge.dispatch.store.sql.engine import Engine
-from syncbridge.dispatch.store.sql.tables import backlog, function, job, result, setting
+from syncbridge.dispatch.store.sql.tables import PIECE, backlog, function, job, piece, result, setting
 from syncbridge.errors import TransientError
 
 #: Payloads up to this size are looked at even where only the row is wanted: is there what the row says?
@@ -68,8 +68,11 @@ class Reader:
         if number is None or limit <= 0:
             return []
         place = {"function_id": number, "priority": priority, "state": state}
-        rows = self._rows(self._by_place, **place, after=after, through=through, limit=limit, inline=inline)
-        return [_with_payload(row, inline) for row in rows]
+        bounds = {"after": after, "through": through, "limit": limit, "inline": min(inline, PIECE)}
+        found = [_with_payload(row, min(inline, PIECE)) for row in self._rows(self._by_place, **place, **bounds)]
+        if inline > PIECE:
+            found = [self._with_pieces(record) if PIECE < record.size <= inline else record for record in found]
+        return found
 
     def by_due(self, state: int, after: tuple[int, int], limit: int) -> list[JobRecord]:
         due, number = after
@@ -79,8 +82,9 @@ class Reader:
     def payload(self, name: bytes, priority: int, number: int, state: int) -> bytes | None:
         place = {"function_id": self._functions().get(name), "priority": priority, "state": state}
         for size, payload in self._rows(_PAYLOAD, id=number, **place):
-            if payload is not None and len(payload) == size:
-                return bytes(payload)
+            found = self._pieces(number) if size > PIECE else payload
+            if found is not None and len(found) == size:
+                return bytes(found)
         return None
 
     def joinable(self, name: bytes, key: bytes) -> JobRecord | None:
@@ -93,8 +97,12 @@ class Reader:
         return self._one(_FIND, id=number)
 
     def result(self, number: int) -> Result | None:
-        rows = self._rows(select(result).where(result.c.id == bindparam("id")), id=number)
-        return Result(*rows[0]) if rows else None
+        rows = self._rows(_RESULT, id=number)
+        if not rows:
+            return None
+        *values, size = rows[0]
+        found = Result(*values)
+        return found._replace(data=self._pieces(-number)) if size > PIECE else found
 
     def settings(self) -> dict[bytes, bytes]:
         return {bytes(name): bytes(value) for name, value in self._rows(select(setting))}
@@ -106,6 +114,15 @@ class Reader:
                 connection.invalidate()
             with suppress(Exception):
                 connection.close()
+
+    def _pieces(self, key: int) -> bytes:
+        return b"".join(data for (data,) in self._rows(_PIECES, id=key))
+
+    def _with_pieces(self, record: JobRecord) -> JobRecord:
+        payload = self._pieces(record.id)
+        if len(payload) != record.size:
+            return record._replace(size=UNREADABLE)
+        return record._replace(payload=payload)
 
     def _one(self, statement: Executable, **values: Any) -> JobRecord | None:
         rows = self._rows(statement, **values, inline=_CHECKED)
@@ -217,6 +234,8 @@ _PAYLOAD: Final = select(job.c.size, job.c.payload).where(
     job.c.priority == bindparam("priority"),
     job.c.state == bindparam("state"),
 )
+_RESULT: Final = select(result).where(result.c.id == bindparam("id"))
+_PIECES: Final = select(piece.c.data).where(piece.c.id == bindparam("id")).order_by(piece.c.part)
 _JOINABLE: Final = (
     _along(_jobs(func.length(_payload.c.payload)), "join")
     .where(

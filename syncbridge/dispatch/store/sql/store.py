@@ -8,7 +8,6 @@ from syncbridge.dispatch.store.sql.address import Address
 from syncbridge.dispatch.store.sql.engine import Engine
 from syncbridge.dispatch.store.sql.reader import Reader
 from syncbridge.dispatch.store.sql.writer import Writer
-from syncbridge.errors import ConfigError
 
 
 class SqlStore:
@@ -28,11 +27,6 @@ class SqlStore:
     @property
     def promise(self) -> Promise:
         return self._writer.promise
-
-    @property
-    def max_payload(self) -> int:
-        """The largest payload that the database takes, bytes."""
-        return self._writer.max_payload
 
     @property
     def next_id(self) -> int:
@@ -78,15 +72,11 @@ class SqlStore:
 
 
 def _engine(address: Address, durability: Promise) -> Engine:
+    """The driver is imported here: PostgreSQL's is not installed with syncbridge."""
     if address.backend == "mysql":
         from syncbridge.dispatch.store.sql.mysql import MySQL
 
         return MySQL(address, durability)
-    try:
-        from syncbridge.dispatch.store.sql.postgresql import PostgreSQL
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"queue store {address} needs the Python package {error.name}",
-            hint="install it with: pip install 'syncbridge[postgresql]'",
-        ) from error
+    from syncbridge.dispatch.store.sql.postgresql import PostgreSQL
+
     return PostgreSQL(address, durability)

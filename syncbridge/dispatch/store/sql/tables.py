@@ -14,6 +14,12 @@ from sqlalchemy.types import TypeEngine
 #: The layout this version writes; another number is refused.
 FORMAT: Final = 1
 
+#: Bytes in one row at most: a payload (a result's data) beyond it lies in pieces, so that none is too large for what a
+#: statement, a packet or the database's log may take.
+PIECE: Final = 256 << 10
+#: Bytes of a result's numerator or denominator: numbers, to anybody who means well.
+NUMBER: Final = 255
+
 metadata = MetaData()
 
 _OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}
@@ -63,7 +69,7 @@ backlog = Table(
 )
 
 #: One row per background job. The columns are those of JobRecord; `size` is the payload's, so that nobody has to
-#: read a payload to know it; a payload of another size (or none) makes the row unreadable.
+#: read a payload to know it; a payload of another size (or none) makes the row unreadable. Beyond PIECE it is NULL.
 job = Table(
     "syncbridge_queue_job",
     metadata,
@@ -92,7 +98,17 @@ Index(
     postgresql_where=text("join_key IS NOT NULL"),
 )
 
-#: How background jobs ended, where that is kept. The columns are those of Result.
+#: The parts of large payloads, by job id, and of large results, by the negative of it.
+piece = Table(
+    "syncbridge_queue_piece",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("part", Integer, primary_key=True, autoincrement=False),
+    Column("data", _BLOB, nullable=False),
+    **_OPTIONS,
+)
+
+#: How background jobs ended, where that is kept. The columns are those of Result; `size` is that of its data.
 result = Table(
     "syncbridge_queue_result",
     metadata,
@@ -100,11 +116,12 @@ result = Table(
     Column("function", _bytes(512), nullable=False),
     Column("uniq", _bytes(255), nullable=False),
     Column("outcome", SmallInteger, nullable=False),
-    Column("numerator", _BLOB, nullable=False),
-    Column("denominator", _BLOB, nullable=False),
-    Column("data", _BLOB, nullable=False),
+    Column("numerator", _bytes(NUMBER), nullable=False),
+    Column("denominator", _bytes(NUMBER), nullable=False),
+    Column("data", _BLOB),
     Column("finished", BigInteger, nullable=False),
     Column("expires", BigInteger, nullable=False, index=True),
+    Column("size", BigInteger, nullable=False),
     **_OPTIONS,
 )
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, case, delete, func, insert, select, update
 
 from syncbridge.dispatch.job import JobRecord
 from syncbridge.dispatch.store import UNREADABLE, Changes, JobKey, Move, Result
 from syncbridge.dispatch.store.sql.engine import Engine
-from syncbridge.dispatch.store.sql.tables import backlog, function, job, result, setting
+from syncbridge.dispatch.store.sql.tables import NUMBER, PIECE, backlog, function, job, piece, result, setting
 
 #: Ids in one statement, and rows in one that says something different of each.
 _IDS: Final = 1000
@@ -50,18 +50,14 @@ class Place(NamedTuple):
 class Transaction:
     """One commit's statements. `functions`: the known names and their numbers, `new_functions` what it adds to them."""
 
-    def __init__(
-        self, connection: Connection, engine: Engine, functions: Mapping[bytes, int], max_payload: int, *, exact: bool
-    ) -> None:
+    def __init__(self, connection: Connection, engine: Engine, functions: Mapping[bytes, int], *, exact: bool) -> None:
         self._connection = connection
         self._engine = engine
         self._functions = functions
         self.new_functions: dict[bytes, int] = {}
-        self._max_payload = max_payload
         self._exact = exact
         self._totals: defaultdict[Place, list[int]] = defaultdict(lambda: [0, 0])
-        #: Results too large for the database, left out.
-        self.oversized: list[Result] = []
+        self._pieces: list[tuple[int, int, bytes]] = []
 
     def write(self, changes: Changes) -> None:
         """In the order that Changes defines. Raises Mismatch, and whatever the driver raises."""
@@ -78,7 +74,8 @@ class Transaction:
         for some in _chunks(numbers, _IDS):
             for number, (place, size) in self._locate(some).items():
                 self._change(place, -1, -size)
-                self._connection.exec_driver_sql(f"DELETE FROM {job.name} WHERE id = {number}")  # noqa: S608
+                self._delete(job, [number])
+                self._delete_pieces([number], {number: size})
 
     # -- jobs ----------------------------------------------------------------------------------------------------
 
@@ -95,11 +92,10 @@ class Transaction:
             rows.append(
                 (
                     *(number, function_id, priority, state, due, submitted, attempts, size),
-                    *(unique, join, reducer, note[:_NOTE], payload),
+                    *(unique, join, reducer, note[:_NOTE], self._kept(number, payload)),
                 )
             )
-        if rows:
-            self._engine.insert(self._connection, job, rows)
+        self._insert(job, rows)
 
     def _move(self, moves: Mapping[int, Move]) -> None:
         groups: defaultdict[tuple[Place, int, int], list[int]] = defaultdict(list)
@@ -159,6 +155,32 @@ class Transaction:
                     f"DELETE FROM {job.name} WHERE id IN ({_list(some)}) AND {place}"  # noqa: S608
                 )
                 self._affect(some, done.rowcount)
+            self._delete_pieces(numbers, self._taken_sizes)
+
+    # -- large ones ----------------------------------------------------------------------------------------------
+
+    def _kept(self, key: int, data: bytes | None) -> bytes | None:
+        """What the row itself gets; the rest is put aside in pieces."""
+        if data is None or len(data) <= PIECE:
+            return data
+        starts = range(0, len(data), PIECE)
+        self._pieces += [(key, part, data[start : start + PIECE]) for part, start in enumerate(starts)]
+        return None
+
+    def _insert(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+        """And the pieces that were cut off these rows."""
+        if rows:
+            self._engine.insert(self._connection, table, rows)
+        if self._pieces:
+            self._engine.insert(self._connection, piece, self._pieces)
+            self._pieces = []
+
+    def _delete(self, table: Table, keys: Sequence[int]) -> None:
+        for some in _chunks(keys, _IDS):
+            self._connection.exec_driver_sql(f"DELETE FROM {table.name} WHERE id IN ({_list(some)})")  # noqa: S608
+
+    def _delete_pieces(self, numbers: Iterable[int], sizes: Mapping[int, int]) -> None:
+        self._delete(piece, [number for number in numbers if sizes[number] > PIECE])
 
     # -- places and totals ---------------------------------------------------------------------------------------
 
@@ -238,17 +260,24 @@ class Transaction:
     def _keep_results(self, results: Sequence[Result], expire: int) -> None:
         # A job ends once; where a commit is repeated, the later one counts.
         newest = {one.id: one for one in results}
-        for one in results:
-            if len(one.data) + len(one.numerator) + len(one.denominator) > self._max_payload:
-                self.oversized.append(newest.pop(one.id))
-        for some in _chunks(list(newest), _IDS):
-            self._connection.exec_driver_sql(f"DELETE FROM {result.name} WHERE id IN ({_list(some)})")  # noqa: S608
-        if newest:
-            self._engine.insert(self._connection, result, list(newest.values()))
+        self._forget_results(list(newest))
+        rows = []
+        for number, name, unique, outcome, numerator, denominator, data, finished, expires in newest.values():
+            kept = self._kept(-number, data)
+            rows.append(
+                (
+                    *(number, name, unique, outcome, numerator[:NUMBER], denominator[:NUMBER]),
+                    *(kept, finished, expires, len(data)),
+                )
+            )
+        self._insert(result, rows)
         if expire:
             over = select(result.c.id).where(result.c.expires <= expire).order_by(result.c.expires).limit(_EXPIRE)
-            # MySQL takes a LIMIT only in a table of its own, and reads no table that it deletes from.
-            self._connection.execute(delete(result).where(result.c.id.in_(select(over.subquery("over_now").c.id))))
+            self._forget_results(list(self._connection.execute(over).scalars()))
+
+    def _forget_results(self, numbers: Sequence[int]) -> None:
+        self._delete(result, numbers)
+        self._delete(piece, [-number for number in numbers])
 
     def _remember(self, settings: Mapping[bytes, bytes | None]) -> None:
         for name, value in settings.items():

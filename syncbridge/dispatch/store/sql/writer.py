@@ -48,7 +48,6 @@ class Writer:
         self.queue_id = ""
         self.next_id = 1
         self.promise = Promise.MEMORY
-        self.max_payload = 0
         try:
             self._connect()
         except BaseException:
@@ -127,8 +126,6 @@ class Writer:
         self.next_id = max(self.next_id, changes.reserve)
         if written.new_functions:
             self.functions |= written.new_functions
-        for result in written.oversized:
-            logger.error("the result of job %d is too large for %s: not kept", result.id, self._engine.address)
 
     def _write(self, connection: Connection, changes: Changes, *, exact: bool) -> Transaction:
         # First of all, so that whoever is not the owner any more gets no further.
@@ -138,7 +135,7 @@ class Writer:
         )
         if mine.rowcount != 1:
             raise _LostLockError("the lock was lost")
-        transaction = Transaction(connection, self._engine, self.functions, self.max_payload, exact=exact)
+        transaction = Transaction(connection, self._engine, self.functions, exact=exact)
         if self._ghosts:
             transaction.undo(self._ghosts)
         transaction.write(changes)
@@ -180,11 +177,11 @@ class Writer:
                 locked = engine.lock(connection)
             if not locked:
                 self._refuse_second()
+            engine.check(connection)
             connection.rollback()  # what was read so far may be older than the lock
             happened = self._resume(connection) if self.queue_id else self._open(connection)
             self._session = engine.session(connection)
             self.promise = engine.promise(connection)
-            self.max_payload = engine.max_payload(connection)
             self.functions = {name: number for number, name in connection.execute(select(function))}
             connection.rollback()
         except SyncbridgeError:
