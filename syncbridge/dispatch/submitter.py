@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from syncbridge.dispatch import packets as p
 from syncbridge.dispatch.packets import PacketReader
-from syncbridge.dispatch.target import Target
+from syncbridge.dispatch.target import Target, unreachable
 from syncbridge.errors import PermanentError, ProtocolError, TransientError
 from syncbridge.seams import LANE_PREFIX, lane_function
 
@@ -92,11 +92,7 @@ class GearmanLanes:
             self._reader = PacketReader(magic=p.RES, max_packet=self._max_packet + p.ANSWER_EXTRA)
             self._poll.register(connection, select.POLLIN)
             return identity.removeprefix(b"OK ").decode() if identity.startswith(b"OK ") else ""
-        listed = ", ".join(map(str, self._targets))
-        raise TransientError(
-            f"job server {listed} cannot be reached: {failure}",
-            hint="is `syncbridge server` running, and queue.url right?",
-        )
+        raise unreachable(self._targets, failure)
 
     def close(self) -> None:
         self._disconnect()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 from syncbridge.config import Address, Config, SocketPath
 from syncbridge.dispatch.listeners import client_context
+from syncbridge.errors import TransientError
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -55,6 +56,29 @@ class Target(NamedTuple):
 
     def __str__(self) -> str:
         return f"unix:{self.path}" if self.path else f"{self.host}:{self.port}"
+
+
+async def open_first(targets: Sequence[Target], factory: Callable[[], P], patience: float) -> tuple[Target, P]:
+    """Connect to the first that answers within `patience` seconds (each). Raises TransientError, caused by the last
+    failure, when none does."""
+    failure: OSError | None = None
+    for target in targets:
+        try:
+            async with asyncio.timeout(patience):
+                return target, await target.open(factory)
+        except TimeoutError:
+            failure = TimeoutError(f"no answer within {patience:g} s")
+        except OSError as error:
+            failure = error
+    raise unreachable(targets, failure) from failure
+
+
+def unreachable(targets: Iterable[object], failure: Exception | None) -> TransientError:
+    listed = ", ".join(map(str, targets))
+    return TransientError(
+        f"job server {listed} cannot be reached: {failure}",
+        hint="is `syncbridge server` running, and its address right?",
+    )
 
 
 def private_socket(config: Config) -> SocketPath | None:

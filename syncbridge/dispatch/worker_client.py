@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from typing import cast
 
 from syncbridge.dispatch import packets as p
-from syncbridge.dispatch.packets import PacketReader
-from syncbridge.dispatch.target import Target
+from syncbridge.dispatch.packets import Packet
+from syncbridge.dispatch.peers.grabbing import Grabbing
+from syncbridge.dispatch.peers.link import Link
+from syncbridge.dispatch.target import Target, open_first
 from syncbridge.errors import ProtocolError, TransientError
 from syncbridge.seams import ISOLATED_SUFFIX, LaneJob, lane_function
 
 _GRAB = p.request(p.GRAB_JOB_UNIQ)
-_PRE_SLEEP = p.request(p.PRE_SLEEP)
 _TIMEOUT = 10.0
 
 
@@ -52,25 +52,14 @@ class LaneWorker:
 
     async def connect(self) -> None:
         await self._drop()
-        failure: Exception | None = None
-        for target in self._targets:
-            try:
-                async with asyncio.timeout(_TIMEOUT):
-                    link = await target.open(lambda: _Link(self._functions, self._prefetch, self._max_packet))
-            except OSError as error:  # TimeoutError is one
-                failure = error
-                continue
-            self._link = link
-            announced = [p.request(p.CAN_DO, function) for function in self._functions]
-            if self._client_id:
-                announced.insert(0, p.request(p.SET_CLIENT_ID, self._client_id.encode()))
-            link.begin(b"".join(announced))
-            return
-        listed = ", ".join(map(str, self._targets))
-        raise TransientError(
-            f"job server {listed} cannot be reached: {failure}",
-            hint="is `syncbridge server` running, and queue.url right?",
+        _, link = await open_first(
+            self._targets, lambda: _Link(self._functions, self._prefetch, self._max_packet), _TIMEOUT
         )
+        self._link = link
+        announced = [p.request(p.CAN_DO, function) for function in self._functions]
+        if self._client_id:
+            announced.insert(0, p.request(p.SET_CLIENT_ID, self._client_id.encode()))
+        link.begin(b"".join(announced))
 
     async def grab(self) -> list[LaneJob]:
         """All jobs that have arrived, in lane order; waits for the first."""
@@ -99,31 +88,22 @@ class LaneWorker:
         return self._link
 
 
-class _Link(asyncio.Protocol):
-    """One connection: how many grabs are out, which jobs are in hand, whether the server thinks we sleep.
-
-    A burst starts with one grab and grows by one with every job, up to the prefetch: an idle lane costs two packets
-    per job, a busy one keeps the pipe full. NO_JOB stops grabbing; when no grab is out any more, PRE_SLEEP.
-    """
+class _Link(Link):
+    """One connection: which jobs are in hand, and that never more are than the prefetch."""
 
     def __init__(self, functions: dict[bytes, tuple[int, bool]], prefetch: int, max_packet: int) -> None:
-        self.error: Exception | None = None
+        super().__init__(max_packet)
         self._functions = functions
         self._prefetch = prefetch
-        self._reader = PacketReader(magic=p.RES, max_packet=max_packet + p.ANSWER_EXTRA)
+        self._grabbing = Grabbing(_GRAB)
         self._arrived: list[LaneJob] = []
         self._in_hand: dict[bytes, LaneJob] = {}
-        self._grabs = 0
-        #: A NO_JOB came: no more grabs before a NOOP.
-        self._dry = False
         #: close() was called: what still arrives is given back.
         self._leaving = False
-        self._output: list[bytes] = []
         self._wanted = asyncio.Event()
-        self._closed = asyncio.get_running_loop().create_future()
 
     def begin(self, announcement: bytes) -> None:
-        self._write(announcement)
+        self.write(announcement)
         self._grab(1)
 
     async def jobs(self) -> list[LaneJob]:
@@ -140,66 +120,49 @@ class _Link(asyncio.Protocol):
             raise TransientError(f"connection to the job server is lost: {self.error}")
         if self._in_hand.pop(job.handle, None) is None:
             raise ProtocolError("job was reported twice, or came from an earlier connection")
-        self._write(packet)
+        self.write(packet)
         self._grab(1)
 
     async def give_back(self) -> None:
         """RESET_ABILITIES, then WORK_FAIL for every job in hand and every one that a grab still brings."""
         self._leaving = True
-        self._write(p.request(p.RESET_ABILITIES))
+        self.write(p.request(p.RESET_ABILITIES))
         for handle in self._in_hand:
-            self._write(p.request(p.WORK_FAIL, handle))
+            self.write(p.request(p.WORK_FAIL, handle))
         self._in_hand.clear()
         self._arrived.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_TIMEOUT):
-                while self._grabs and self.error is None:
+                while self._grabbing.out and self.error is None:
                     self._wanted.clear()
                     await self._wanted.wait()
 
-    async def close(self) -> None:
-        self._flush()
-        self._transport.close()
-        await asyncio.wait([self._closed], timeout=_TIMEOUT)
+    # -- Link ----------------------------------------------------------------------------------------------------
 
-    # -- asyncio.Protocol ----------------------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        for kind, body in self._reader.receive(data):
+    def received(self, packets: list[Packet]) -> None:
+        for kind, body in packets:
             if kind == p.JOB_ASSIGN_UNIQ:
                 self._assigned(body)
             elif kind == p.NO_JOB:
-                self._grabs -= 1
-                self._dry = True
+                self._grabbing.no_job()
             elif kind == p.NOOP:
-                self._dry = False
+                self._grabbing.woken()
                 self._grab(1)
         if self._leaving:
             self._wanted.set()
-        elif self._dry and not self._grabs:
-            self._write(_PRE_SLEEP)
-        if self._reader.error is not None:
-            self._fail(self._reader.error)
-            self._transport.abort()
+        else:
+            self.write(self._grabbing.sleep())
 
-    def connection_lost(self, error: Exception | None) -> None:
-        self._fail(error or ConnectionResetError("closed by the server"))
-        self._closed.set_result(None)
-
-    def _fail(self, error: Exception) -> None:
-        self.error = self.error or error
+    def broken(self, error: Exception) -> None:
         self._wanted.set()
 
     # -- grabbing ------------------------------------------------------------------------------------------------
 
     def _assigned(self, body: bytes) -> None:
-        self._grabs -= 1
+        self._grabbing.assigned()
         handle, function, _, workload = p.arguments(body, 4)
         if self._leaving:
-            self._write(p.request(p.WORK_FAIL, handle))
+            self.write(p.request(p.WORK_FAIL, handle))
             return
         lane, isolated = self._functions[function]
         job = LaneJob(handle, workload, lane, isolated)
@@ -209,19 +172,6 @@ class _Link(asyncio.Protocol):
         self._wanted.set()
 
     def _grab(self, count: int) -> None:
-        if self._dry or self._leaving:
-            return
-        count = min(count, self._prefetch - self._grabs - len(self._in_hand))
-        if count > 0:
-            self._grabs += count
-            self._write(_GRAB * count)
-
-    def _write(self, data: bytes) -> None:
-        if not self._output:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._output.append(data)
-
-    def _flush(self) -> None:
-        if self._output and not self._transport.is_closing():
-            self._transport.write(b"".join(self._output))
-        self._output.clear()
+        if not self._leaving:
+            room = self._prefetch - self._grabbing.out - len(self._in_hand)
+            self.write(self._grabbing.ask(count, room))
