@@ -238,7 +238,7 @@ class Endings:
         function, holdings = job.function, self._holdings
         self._stop_running(job)
         self._batches.move(job, function.name, DEAD, holdings.clock(), note[:_MAX_NOTE])
-        function.tally.buried += 1
+        function.tally.dead += 1
         holdings.touched.add(function)
         holdings.uncount(job)
         holdings.dead += 1
@@ -272,6 +272,27 @@ class Endings:
         self._holdings.touched.add(job.function)
         self.leave(job)
         self._tell(job, WORK_FAIL, b"")
+
+    def requeue(self, job: Job) -> bool:
+        """A scheduled job, or a dead letter just read, is queued now. False: it is neither."""
+        function, holdings = job.function, self._holdings
+        if job.state == DEAD:
+            job.attempts = 0
+            self._batches.move(job, function.name)
+            holdings.dead -= 1
+            holdings.count += 1
+            holdings.bytes += job.size
+        elif self._schedule.remove(job):
+            function.scheduled -= 1
+        elif job.spilled and job.state == SCHEDULED:
+            self._schedule.on_disk -= 1
+            function.scheduled -= 1
+            function.scheduled_on_disk -= 1
+            job.spilled = False
+        else:
+            return False
+        self.enqueue(job, function)
+        return True
 
     def unqueue(self, job: Job) -> None:
         """Out of its line or of the schedule; only the caller knows what becomes of it."""

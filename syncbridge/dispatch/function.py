@@ -24,12 +24,12 @@ FULL: Final = 8
 class Tally:
     """What happened to a function's jobs since the observer was last told."""
 
-    __slots__ = ("buried", "completed", "failed", "isolated", "requeued", "submitted", "timed_out")
+    __slots__ = ("completed", "dead", "failed", "isolated", "requeued", "submitted", "timed_out")
 
     def __init__(self) -> None:
-        #: `failed` are over; `requeued` came back for another delivery; `buried` became dead letters.
+        #: `failed` are over; `requeued` came back for another delivery; `dead` became dead letters.
         self.submitted = self.completed = self.failed = self.requeued = self.isolated = 0
-        self.buried = self.timed_out = 0
+        self.dead = self.timed_out = 0
 
 
 class Function:

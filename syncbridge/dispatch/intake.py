@@ -300,7 +300,7 @@ class Intake:
             self._activate(job)
         for job in batch.settled:
             self._settle(job)
-        self._answer(batch, FULL)
+        self._answer(batch, "")
 
     def failed(self, batch: Batch, reason: str) -> None:
         """The store did not take the batch: refuse its background jobs, keep what must still leave the store."""
@@ -315,17 +315,19 @@ class Intake:
         self._batches.gathering.settled += batch.settled
         self._answer(batch, reason)
 
-    def _answer(self, batch: Batch, reason: str) -> None:
+    def _answer(self, batch: Batch, failure: str) -> None:
         for client, about, durable in batch.answers:
             if isinstance(about, Job):
                 if about.state == REFUSED or (durable and not about.background):
-                    client.refused(reason)  # its own commit failed, or the one of the job it joined
+                    client.refused(failure or FULL)  # its own commit failed, or the one of the job it joined
                 else:
                     client.created(about)
-            elif isinstance(about, bytes):
-                client.deliver(about)
-            else:
+            elif isinstance(about, str):
                 client.refused(about)
+            elif durable and failure:
+                client.refused(failure)
+            else:
+                client.deliver(about)
 
     def _activate(self, job: Job) -> None:
         function, holdings = job.function, self._holdings

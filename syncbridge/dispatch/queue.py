@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from syncbridge.dispatch import packets as p
 from syncbridge.dispatch.assignment import Assignment
-from syncbridge.dispatch.batch import Batch, Batches
+from syncbridge.dispatch.batch import Answer, Batch, Batches
 from syncbridge.dispatch.deadlines import Deadlines
 from syncbridge.dispatch.endings import Endings
 from syncbridge.dispatch.function import PAUSED, Function
@@ -32,7 +32,7 @@ from syncbridge.dispatch.policy import Policies
 from syncbridge.dispatch.reading import Read, Reading
 from syncbridge.dispatch.schedule import Schedule
 from syncbridge.dispatch.sleepers import Sleepers
-from syncbridge.dispatch.store import DEAD, READY, Changes, JobStore
+from syncbridge.dispatch.store import DEAD, READY, SCHEDULED, Changes, JobKey, JobStore
 from syncbridge.dispatch.worker import Worker
 
 __all__ = ["FULL", "FunctionStats", "JobQueue"]
@@ -345,12 +345,20 @@ class JobQueue:
 
     # -- what people do ------------------------------------------------------------------------------------------
 
+    def handle_of(self, number: int) -> bytes:
+        """The handle of the job with this id."""
+        return b"%b%d" % (self._prefix, number)
+
     def cancel(self, handle: bytes, now: float) -> bool:
         """Take a job out, running or not: its clients get WORK_FAIL, its worker's report will be unknown. False: no
         such job in memory (see cancel_anywhere), or one of a lane, which nothing may take out."""
         self.holdings.now = now
         job = self.holdings.jobs.get(self.number(handle) or 0)
-        if job is None or job.function.lane or not (job.queued or job.worker or job.spilled or job in self.schedule):
+        return job is not None and self.cancel_job(job)
+
+    def cancel_job(self, job: Job) -> bool:
+        """The same, by a job in memory or one that stored_only() gave."""
+        if job.function.lane or not (job.queued or job.worker or job.spilled or job in self.schedule):
             return False
         self._endings.cancel(job)
         return True
@@ -372,10 +380,7 @@ class JobQueue:
 
     def _cancel_stored(self, record: JobRecord | None) -> bool:
         job = self.stored_only(record)
-        if job is None or job.function.lane:
-            return False
-        self._endings.cancel(job)
-        return True
+        return job is not None and self.cancel_job(job)
 
     def stored_only(self, record: JobRecord | None) -> Job | None:
         """A queued or scheduled job that was just read (in a read's `then`), if memory does not know it better."""
@@ -384,6 +389,40 @@ class JobQueue:
         job = self.holdings.from_record(self.holdings.function(record.function), record)
         job.spilled = True
         return job
+
+    def is_outdated(self, record: JobRecord) -> bool:
+        """A row that was just read no longer says where its job is."""
+        return self._batches.outdated(record.id, record.function, record.state)
+
+    def requeue(self, number: int, record: JobRecord | None) -> bool:
+        """A scheduled job or a dead letter is queued now. `record`: what was just read of it. False: it is neither."""
+        job = self.holdings.jobs.get(number)
+        if job is None and record is not None and record.state != READY and not self.is_outdated(record):
+            function = self.holdings.function(record.function)
+            if function.name not in self.functions:
+                return False
+            job = self.holdings.from_record(function, record)
+            job.spilled = record.state == SCHEDULED
+            self.holdings.remember(job)
+        if job is None or not self._endings.requeue(job):
+            return False
+        self._offer(job)
+        return True
+
+    def remove_dead(self, record: JobRecord) -> bool:
+        """Delete a dead letter that was just read. False: it is none any more."""
+        if record.state != DEAD or record.id in self.holdings.jobs or self.is_outdated(record):
+            return False
+        self._batches.gathering.changes.removes[record.id] = JobKey(record.function, record.priority, record.size, DEAD)
+        self.holdings.dead -= 1
+        return True
+
+    def settle(self, client: Client) -> None:
+        """deliver() once everything up to here is in the store, or refused()."""
+        if self.away:
+            client.refused(self.away)
+        else:
+            self._batches.gathering.answers.append(Answer(client, b"", True))
 
     def create(self, name: bytes) -> bool:
         """Know this function, as if somebody had submitted to it. False: there are too many."""
@@ -478,11 +517,17 @@ class JobQueue:
         function = job.function
         function.scheduled -= 1
         self._endings.enqueue(job, function)
-        self.holdings.touched.add(function)
         line = function.lines[job.priority]
+        self._offer(job)
         if job.stored and line.in_memory > 2 * self.limits.window:
             self._batches.move(job, function.name)
             self._batches.gathering.settled.append(job)
+
+    def _offer(self, job: Job) -> None:
+        """A job came into its line from elsewhere."""
+        function = job.function
+        line = function.lines[job.priority]
+        self.holdings.touched.add(function)
         if function.sleepers and not function.closed:
             head = line.head()
             if head is None or head.payload is None:

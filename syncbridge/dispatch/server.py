@@ -2,7 +2,7 @@
 
 Each turn of the loop reads what arrived on all connections; then one commit takes all changes of that turn, and
 those that arrive while it is under way gather for the next (group commit). Answers leave after their commit.
-The loop never waits for the disk: the commit runs in a thread. No rule of the queue is decided here.
+The loop never waits for the disk: commits and reads run in a thread each. No rule of the queue is decided here.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ import gc
 import logging
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, cast
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar, cast
 
 from syncbridge.config import Address
 from syncbridge.dispatch.batch import Batch
 from syncbridge.dispatch.function import Tally
+from syncbridge.dispatch.job import Job
 from syncbridge.dispatch.limits import Limits
 from syncbridge.dispatch.listeners import Listener, TcpListener
+from syncbridge.dispatch.policy import Policies
 from syncbridge.dispatch.queue import FunctionStats, JobQueue
 from syncbridge.dispatch.reading import Read
 from syncbridge.dispatch.session import Session
@@ -28,6 +31,9 @@ from syncbridge.dispatch.store import JobStore
 from syncbridge.errors import SyncbridgeError, TransientError
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 #: After a failed commit, what must still leave the store is tried again after this time, seconds.
 _COMMIT_RETRY = 0.5
@@ -66,7 +72,9 @@ class JobServer:
         limits: Limits | None = None,
         observer: Observer | None = None,
         listeners: Sequence[Listener] = (),
+        policies: Policies | None = None,
     ) -> None:
+        self._policies = policies
         self._listeners = listeners or [TcpListener(Address(host, port))]
         self.limits = limits or Limits()
         self._store = store
@@ -83,6 +91,8 @@ class JobServer:
         self._retry_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._started = False
+        #: drain() waits for it.
+        self._idle: asyncio.Future[None] | None = None
         #: stop() was called.
         self.stopping = False
 
@@ -90,7 +100,9 @@ class JobServer:
         if self._started:
             return
         self._loop = asyncio.get_running_loop()
-        self.queue = JobQueue(self._store, limits=self.limits, epoch=time.time() - time.monotonic())
+        self.queue = JobQueue(
+            self._store, limits=self.limits, epoch=time.time() - time.monotonic(), policies=self._policies
+        )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="queue-commit")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="queue-read")
         try:
@@ -121,12 +133,55 @@ class JobServer:
         while self._round_planned or self._commit is not None or self._reading is not None:
             under_way = [future for future in (self._commit, self._reading) if future is not None]
             await (asyncio.wait(under_way) if under_way else asyncio.sleep(0))
+        for read in self.queue.take_reads():
+            read.failed(TransientError("the job server is stopping"))
         await self._close_connections()
         if self._timer is not None:
             self._timer.cancel()
         self._thread.shutdown()
         self._reader.shutdown()
         self._store.close()
+
+    async def drain(self, limit: float) -> int:
+        """Hand out nothing any more and wait up to `limit` seconds for the jobs that run; returns how many still do.
+
+        Jobs are taken in meanwhile. Call stop() next.
+        """
+        self.queue.drain()
+        deadline = self._loop.time() + limit
+        while self.queue.running and (left := deadline - self._loop.time()) > 0:
+            self._idle = self._loop.create_future()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._idle, left)
+        return self.queue.running
+
+    async def look(self, ask: Callable[[JobStore], _T], then: Callable[[_T], _R]) -> _R:
+        """Read the store in the reader thread; returns what `then` makes of it, called while the core holds still."""
+        if self.stopping:
+            raise TransientError("the job server is stopping")
+        future: asyncio.Future[_R] = self._loop.create_future()
+
+        def done(value: _T) -> None:
+            if not future.done():
+                try:
+                    future.set_result(then(value))
+                except SyncbridgeError as error:
+                    future.set_exception(error)
+
+        def failed(error: Exception) -> None:
+            if not future.done():
+                future.set_exception(error)
+
+        self.queue.look(ask, done, failed)
+        self._plan_round()
+        return await future
+
+    async def settled(self) -> None:
+        """Return once everything done so far has reached the store. Raises TransientError: it will, later."""
+        waiter = _Settled(self._loop.create_future())
+        self.queue.settle(waiter)
+        self._plan_round()
+        await waiter.future
 
     async def _close_connections(self) -> None:
         for connection in self.sessions:
@@ -196,6 +251,8 @@ class JobServer:
             self._start_commit()
         if self._reading is None and not self.stopping:
             self._start_reading()
+        if self._idle is not None and not self._idle.done() and not self.queue.running:
+            self._idle.set_result(None)
         deadlines = [time for time in (deadline, self._retry_at) if time]
         self._flush()
         self._report()
@@ -284,6 +341,27 @@ class JobServer:
                 self._observer.jobs(function.name.decode(errors="replace"), function.tally)
                 function.tally = Tally()
         touched.clear()
+
+
+class _Settled:
+    """A client of the core that only wants to know when the store has everything."""
+
+    def __init__(self, future: asyncio.Future[None]) -> None:
+        self.future = future
+
+    def created(self, job: Job) -> None:
+        """It submits nothing."""
+
+    def progress(self, kind: int, job: Job, data: bytes) -> None:
+        """It waits for no job."""
+
+    def deliver(self, reply: bytes) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+    def refused(self, reason: str) -> None:
+        if not self.future.done():
+            self.future.set_exception(TransientError(f"done, but not written yet: {reason}"))
 
 
 class Connection(asyncio.Protocol):

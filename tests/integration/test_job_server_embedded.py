@@ -79,7 +79,7 @@ async def test_an_observer_hears_totals(tmp_path: Path) -> None:
         (LANE, "requeued"): 1,
         (LANE, "failed"): 0,
         (LANE, "isolated"): 0,
-        (LANE, "buried"): 0,
+        (LANE, "dead"): 0,
         (LANE, "timed_out"): 0,
     }
     await server.stop()
