@@ -119,7 +119,7 @@ class Intake:
         key = None if not unique or function.lane else join_key(unique, payload)
         if key is not None or self._behind:
             behind = client in self._behind
-            look = key is not None and self._may_be_on_disk(function, key)
+            look = key is not None and not self.away and (behind or self._may_be_on_disk(function, key))
             if behind or look:
                 self._wait(
                     Submission(client, name, priority, unique, payload, background, now, reducer, due), key, look
@@ -220,7 +220,7 @@ class Intake:
     # -- waiting for a read --------------------------------------------------------------------------------------
 
     def _may_be_on_disk(self, function: Function, key: bytes) -> bool:
-        return function.on_disk and key not in function.joinable and not self.away
+        return function.on_disk and key not in function.joinable
 
     def _wait(self, wanted: Submission, key: bytes | None, look: bool) -> None:
         found: list[JobRecord | None] = [None]
