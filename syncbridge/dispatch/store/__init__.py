@@ -159,7 +159,7 @@ class JobStore(Protocol):
         """Up to `limit` SCHEDULED or DEAD jobs of all functions with (due, id) > after, ascending, without payload."""
 
     def payload(self, function: bytes, priority: int, number: int, state: int = READY) -> bytes | None:
-        """One job's payload; None when there is no such job."""
+        """One job's payload; None when there is no such job, or its row makes no sense."""
 
     def joinable(self, function: bytes, key: bytes) -> JobRecord | None:
         """The newest READY or SCHEDULED job of the function with this join key, without its payload.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,11 @@ from syncbridge.dispatch.store.syncer import Syncer
 
 logger = logging.getLogger(__name__)
 
-#: Rows per INSERT statement: each statement hands the interpreter over to the event loop once, not once per row.
+#: Rows per statement: each statement hands the interpreter over to the event loop once, not once per row.
 #: Smaller remainders go in powers of two, so that few statements are ever compiled.
-_INSERT_ROWS = 128
+_STATEMENT_ROWS = 512
+#: Jobs with neighbouring ids that are removed in a statement of their own.
+_LONG_RUN = 32
 
 _PLAIN = "INSERT INTO job (id, submitted, payload) VALUES ", 3
 _ANY = "INSERT INTO job (id, submitted, payload, uniq, join_key, attempts, reducer, state, due, note) VALUES ", 10
@@ -65,7 +67,7 @@ _JOINABLE = (
 
 #: A file this much larger than what it holds is rewritten, where that takes a moment only; bytes.
 _SHRINK_FROM = 64 << 20
-_SHRINK_TO = 8 << 20
+_SHRINK_TO = 2 << 20
 #: What a job costs in the file beside its payload, about.
 _OVERHEAD = 64
 
@@ -193,13 +195,10 @@ class SqliteStore:
         return place
 
     def _insert(self, statement: tuple[str, int], values: list[Any]) -> None:
-        start, columns = 0, statement[1]
-        rows = len(values) // columns
-        while rows:
-            some = min(_INSERT_ROWS, 1 << (rows.bit_length() - 1))
-            end = start + some * columns
-            self._writer.execute(_rows(*statement, some), values[start:end])
-            start, rows = end, rows - some
+        columns = statement[1]
+        for start, rows in _chunks(len(values) // columns):
+            some = values[start * columns : (start + rows) * columns]
+            self._writer.execute(_with_rows(*statement, rows), some)
 
     def _move(self, moves: dict[int, Move]) -> int:
         """Returns how many were where `moves` has them."""
@@ -222,7 +221,7 @@ class SqliteStore:
         self._writer.executemany("UPDATE job SET attempts=? WHERE id=?", rows)
 
     def _remove(self, removes: dict[int, JobKey]) -> int:
-        """Returns how many were there. Neighbours go in one step: workers finish jobs in about their order."""
+        """Returns how many were there."""
         rows: list[int] = []
         places: dict[PlaceKey, list[int]] = {}
         for number, (function, priority, size, state) in removes.items():
@@ -235,7 +234,13 @@ class SqliteStore:
         for key, (_, jobs, size) in places.items():
             self._places.count(key, jobs, size)
         rows.sort()
-        return self._writer.executemany("DELETE FROM job WHERE id BETWEEN ? AND ?", _ranges(rows)).rowcount
+        ranges, scattered = _ranges(rows)
+        removed = 0
+        if ranges:
+            removed = self._writer.executemany("DELETE FROM job WHERE id BETWEEN ? AND ?", ranges).rowcount
+        for start, some in _chunks(len(scattered)):
+            removed += self._writer.execute(_delete(some), scattered[start : start + some]).rowcount
+        return removed
 
     def _remember(self, changes: Changes) -> None:
         """What is beside the jobs."""
@@ -268,8 +273,8 @@ class SqliteStore:
             page, pages, free = (
                 writer.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_size", "page_count", "freelist_count")
             )
-            # Results may be more than the jobs.
-            if free * page > _SHRINK_FROM and (pages - free) * page <= 2 * _SHRINK_TO:
+            # Besides jobs there are results.
+            if free * page > _SHRINK_FROM and (pages - free) * page <= 8 * _SHRINK_TO:
                 writer.execute("VACUUM")
                 writer.execute("PRAGMA wal_checkpoint")
         except sqlite3.Error as error:
@@ -397,20 +402,38 @@ def _record(row: tuple[Any, ...], function: bytes, priority: int, state: int) ->
     )
 
 
+def _chunks(rows: int) -> Iterator[tuple[int, int]]:
+    """(start, rows) of each statement."""
+    start = 0
+    while start < rows:
+        some = min(_STATEMENT_ROWS, 1 << ((rows - start).bit_length() - 1))
+        yield start, some
+        start += some
+
+
 @cache
-def _rows(insert: str, columns: int, rows: int) -> str:
+def _with_rows(insert: str, columns: int, rows: int) -> str:
     row = f"({','.join('?' * columns)})"
     return insert + ",".join([row] * rows)
 
 
-def _ranges(rows: list[int]) -> list[tuple[int, int]]:
-    """Runs of neighbours in ascending numbers, as (first, last)."""
-    found = []
-    first = last = rows[0]
-    for row in rows:
-        if row > last + 1:
-            found.append((first, last))
-            first = row
-        last = row
-    found.append((first, last))
-    return found
+@cache
+def _delete(rows: int) -> str:
+    return f"DELETE FROM job WHERE id IN ({','.join('?' * rows)})"  # noqa: S608 - question marks
+
+
+def _ranges(rows: list[int]) -> tuple[list[tuple[int, int]], list[int]]:
+    """Ascending numbers as long runs of neighbours, (first, last), and the rest.
+
+    Workers finish the jobs of one function in about their order; those of several lie between each other.
+    """
+    ranges, scattered, start = [], [], 0
+    for end in range(1, len(rows) + 1):
+        if end < len(rows) and rows[end] == rows[end - 1] + 1:
+            continue
+        if end - start >= _LONG_RUN:
+            ranges.append((rows[start], rows[end - 1]))
+        else:
+            scattered += rows[start:end]
+        start = end
+    return ranges, scattered
