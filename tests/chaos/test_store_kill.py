@@ -68,6 +68,8 @@ class Work:
         self.acknowledged: dict[bytes, Job] = {}
         self.answers = 0
         self.refused = 0
+        #: Why a submitter gave up.
+        self.error: BaseException | None = None
         self.total = len(jobs)
 
     def take(self) -> Job | None:
@@ -85,9 +87,10 @@ class Work:
             self._left.extend(jobs)
         jobs.clear()
 
-    @property
-    def done(self) -> bool:
-        return self.answers == self.total
+    def wait(self, answers: int) -> None:
+        """Until so many submissions are acknowledged, or a submitter has seen what must not be."""
+        eventually(lambda: self.answers >= answers or self.error, timeout=60, interval=0.001)
+        assert self.error is None, repr(self.error)
 
 
 class Submitter(threading.Thread):
@@ -96,7 +99,6 @@ class Submitter(threading.Thread):
     def __init__(self, port: int, work: Work, over: threading.Event) -> None:
         super().__init__(daemon=True)
         self.port, self.work, self.over = port, work, over
-        self.error: BaseException | None = None
 
     def run(self) -> None:
         unanswered: deque[Job] = deque()
@@ -107,7 +109,7 @@ class Submitter(threading.Thread):
             except OSError:
                 time.sleep(0.01)  # the server is down
             except BaseException as error:
-                self.error = error
+                self.work.error = error
                 return
             self.work.again(unanswered)
 
@@ -171,12 +173,11 @@ def test_no_acknowledged_job_is_lost_or_mangled(
             submitter.start()
         try:
             kills = kill_under_load(server, store, work, times)
-            eventually(lambda: work.done or any(s.error for s in submitters), timeout=60)
+            work.wait(work.total)
         finally:
             over.set()
             for submitter in submitters:
                 submitter.join(40)
-        assert [submitter.error for submitter in submitters] == [None] * SUBMITTERS
         for victim in (server, store):  # and once more, with all of it in the store
             if victim is not None:
                 victim.kill9()
@@ -209,7 +210,7 @@ def kill_under_load(server: JobServerProcess, store: ServerProcess | None, work:
     kills: Counter[str] = Counter()
     victims = [[server]] if store is None else [[server], [store], [server, store]]
     for number, point in enumerate(sorted(random.sample(range(work.total * 9 // 10), times))):
-        eventually(lambda point=point: work.answers >= point, timeout=60, interval=0.001)
+        work.wait(point)
         time.sleep(random.uniform(0, 0.02))  # somewhere in a commit
         chosen = victims[number % len(victims)]
         for victim in chosen:
