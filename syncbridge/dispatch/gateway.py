@@ -22,7 +22,7 @@ import h11
 from syncbridge import __version__
 from syncbridge.dispatch import packets as p
 from syncbridge.dispatch.job import HIGH, LOW, NORMAL, Job
-from syncbridge.dispatch.session import MAX_FUNCTION, MAX_UNIQUE
+from syncbridge.dispatch.packets import MAX_FUNCTION, MAX_UNIQUE
 
 if TYPE_CHECKING:
     from syncbridge.dispatch.listeners import Listener

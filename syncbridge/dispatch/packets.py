@@ -77,6 +77,9 @@ HEADER_SIZE: Final = 12
 MAX_PACKET: Final = 64 << 20
 #: What the server's answer may be larger than the request that caused it: a handle and names more.
 ANSWER_EXTRA: Final = 4096
+#: Longest function name and unique, bytes.
+MAX_FUNCTION: Final = 512
+MAX_UNIQUE: Final = 64
 #: Longest text command, bytes. Real ones are a function name and a few words.
 MAX_LINE: Final = 8192
 

@@ -339,9 +339,9 @@ class JobQueue:
         return record.id in self.holdings.jobs or self._reading.is_stored_only(record)
 
     def shown_jobs(self) -> Iterator[tuple[bytes, int, bool, bool, bytes]]:
-        """(handle, attempts, ignored, queued, unique) of every job in memory."""
+        """(handle, attempts, ignored, stored, unique) of every job in memory."""
         for job in list(self.holdings.jobs.values()):
-            yield self.handle(job), job.attempts, job.dropped, job.worker is None, job.unique
+            yield self.handle(job), job.attempts, job.dropped, job.background, job.unique
 
     # -- what people do ------------------------------------------------------------------------------------------
 

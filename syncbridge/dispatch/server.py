@@ -23,6 +23,7 @@ from syncbridge.dispatch.function import Tally
 from syncbridge.dispatch.job import Job
 from syncbridge.dispatch.limits import Limits
 from syncbridge.dispatch.listeners import Listener, TcpListener
+from syncbridge.dispatch.open_files import allow_connections
 from syncbridge.dispatch.policy import Policies
 from syncbridge.dispatch.queue import FunctionStats, JobQueue
 from syncbridge.dispatch.reading import Read
@@ -99,6 +100,7 @@ class JobServer:
     async def start(self) -> None:
         if self._started:
             return
+        allow_connections(self.limits.max_connections)
         self._loop = asyncio.get_running_loop()
         self.queue = JobQueue(
             self._store, limits=self.limits, epoch=time.time() - time.monotonic(), policies=self._policies

@@ -7,26 +7,27 @@ whatever is answered after it waits behind it. NOOP and WORK_* are not replies a
 from __future__ import annotations
 
 import logging
-import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from syncbridge.dispatch import calendar
 from syncbridge.dispatch import packets as p
 from syncbridge.dispatch.admin import answer_text
 from syncbridge.dispatch.job import HIGH, LOW, NORMAL, Job
 from syncbridge.dispatch.queue import JobQueue
+from syncbridge.dispatch.text import leading_number, one_line
 from syncbridge.dispatch.worker import Worker
 from syncbridge.errors import ProtocolError
 
 logger = logging.getLogger(__name__)
 
-MAX_FUNCTION = 512
-MAX_UNIQUE = 64
 MAX_CLIENT_ID = 127
+#: CAN_DO_TIMEOUT counts milliseconds, but no worker gets less than this, seconds.
+_LEAST_TIMEOUT = 1.0
+#: The latest time a job can be due, Unix time: the year 9999.
+_LAST_SECOND = 253_402_300_799
 
-_LINE_BREAKS = bytes.maketrans(b"\0\r\n", b"   ")
-_DIGITS = re.compile(rb"\s*\+?(\d{1,18})")
 _NOOP = p.response(p.NOOP)
 _NO_JOB = p.response(p.NO_JOB)
 
@@ -77,7 +78,7 @@ class Session:
         self._output: list[bytes] = []
         self._reader = p.PacketReader(max_packet=queue.limits.max_packet)
         self._inbox: deque[p.Packet] = deque()
-        #: Submissions not answered yet; further replies wait behind them.
+        #: Requests that the queue core answers, not answered yet; further replies wait behind them.
         self._unanswered = 0
         #: Foreground jobs whose results this connection waits for.
         self._waiting: dict[int, Job] = {}
@@ -92,6 +93,7 @@ class Session:
             p.TEXT: self._on_text,
             p.MISDIRECTED: self._on_misdirected,
             p.CAN_DO: self._on_can_do,
+            p.CAN_DO_TIMEOUT: self._on_can_do_timeout,
             p.CANT_DO: self._on_cant_do,
             p.RESET_ABILITIES: self._on_reset_abilities,
             p.PRE_SLEEP: self._on_pre_sleep,
@@ -104,7 +106,12 @@ class Session:
             p.WORK_DATA: self._on_work_data,
             p.WORK_WARNING: self._on_work_warning,
             p.WORK_STATUS: self._on_work_status,
+            p.SUBMIT_JOB_EPOCH: self._on_submit_epoch,
+            p.SUBMIT_JOB_SCHED: self._on_submit_sched,
+            p.SUBMIT_REDUCE_JOB: partial(self._on_submit_reduce, False),
+            p.SUBMIT_REDUCE_JOB_BACKGROUND: partial(self._on_submit_reduce, True),
             p.GET_STATUS: self._on_get_status,
+            p.GET_STATUS_UNIQUE: self._on_get_status_unique,
             p.ECHO_REQ: self._on_echo,
             p.OPTION_REQ: self._on_option,
             p.SET_CLIENT_ID: self._on_set_client_id,
@@ -205,6 +212,10 @@ class Session:
             del self._waiting[job.id]
         self._send(packet)
 
+    def expect_reply(self) -> None:
+        """The queue core will answer a request by one of these; replies to later requests wait behind it."""
+        self._unanswered += 1
+
     # -- output --------------------------------------------------------------------------------------------------
 
     def _send(self, packet: bytes) -> None:
@@ -232,16 +243,41 @@ class Session:
             function, unique, payload = body.split(b"\0", 2)
         except ValueError:
             raise ProtocolError("SUBMIT_JOB needs function, unique and data") from None
-        if not self._acceptable(function, unique):
+        if self._acceptable(function, unique):
+            self.expect_reply()
+            self.queue.submit(self, function, priority, unique, payload, background, now)
+
+    def _on_submit_epoch(self, body: bytes, now: float) -> None:
+        function, unique, epoch, payload = p.arguments(body, 4)
+        self._submit_later(function, unique, leading_number(epoch), payload, now)
+
+    def _on_submit_sched(self, body: bytes, now: float) -> None:
+        function, unique, *fields, payload = p.arguments(body, 3 + len(calendar.FIELDS))
+        try:
+            due = calendar.next_time(fields, self.queue.holdings.clock() / 1e6)
+        except ProtocolError as error:
+            self._error(b"INVALID_COMMAND", str(error).encode())
             return
-        self._unanswered += 1
-        self.queue.submit(self, function, priority, unique, payload, background, now)
+        self._submit_later(function, unique, due, payload, now)
+
+    def _submit_later(self, function: bytes, unique: bytes, due: int, payload: bytes, now: float) -> None:
+        if self._acceptable(function, unique):
+            self.expect_reply()
+            due = min(due, _LAST_SECOND) * 1_000_000
+            self.queue.submit(self, function, NORMAL, unique, payload, True, now, due=due)
+
+    def _on_submit_reduce(self, background: bool, body: bytes, now: float) -> None:
+        # The fourth argument is not in the protocol document; gearmand and its clients have it, and do not use it.
+        function, unique, reducer, _, payload = p.arguments(body, 5)
+        if self._acceptable(function, unique) and (not reducer or self._acceptable(reducer, unique)):
+            self.expect_reply()
+            self.queue.submit(self, function, NORMAL, unique, payload, background, now, reducer=reducer)
 
     def _acceptable(self, function: bytes, unique: bytes) -> bool:
         """Whether a job of this function and unique may be; if not, it is answered."""
-        if len(unique) > MAX_UNIQUE:
+        if len(unique) > p.MAX_UNIQUE:
             self._error(b"ARGUMENT_TOO_LARGE", b"Unique value too large")
-        elif len(function) > MAX_FUNCTION:
+        elif len(function) > p.MAX_FUNCTION:
             self._error(b"ARGUMENT_TOO_LARGE", b"Function value too large")
         elif not function:
             self._error(b"INVALID_COMMAND", b"Function name is empty")
@@ -250,8 +286,12 @@ class Session:
         return False
 
     def _on_get_status(self, body: bytes, now: float) -> None:
-        self._unanswered += 1
+        self.expect_reply()
         self.queue.status(self, body)
+
+    def _on_get_status_unique(self, body: bytes, now: float) -> None:
+        self.expect_reply()
+        self.queue.unique_status(self, body)
 
     def _on_echo(self, body: bytes, now: float) -> None:
         self._reply(p.response(p.ECHO_RES, body))
@@ -264,7 +304,9 @@ class Session:
             self._error(b"UNKNOWN_OPTION", b"Server does not recognize given option")
 
     def _on_text(self, line: bytes, now: float) -> None:
-        self._reply(answer_text(self, line, now))
+        answer = answer_text(self, line, now)
+        if answer:
+            self._reply(answer)
 
     def _on_misdirected(self, body: bytes, now: float) -> None:
         self._error(b"INVALID_MAGIC", b"Request magic expected")
@@ -280,12 +322,17 @@ class Session:
         self._send(_NOOP)
 
     def _on_set_client_id(self, body: bytes, now: float) -> None:
-        # One word of one line, whatever it holds.
-        self.client_id = body[:MAX_CLIENT_ID].translate(_LINE_BREAKS)
+        self.client_id = one_line(body[:MAX_CLIENT_ID])
 
     def _on_can_do(self, body: bytes, now: float) -> None:
         if self._acceptable(body, b""):
             self.queue.can_do(self._as_worker(), body)
+
+    def _on_can_do_timeout(self, body: bytes, now: float) -> None:
+        function, milliseconds = p.arguments(body, 2)
+        if self._acceptable(function, b""):
+            seconds = leading_number(milliseconds) / 1000
+            self.queue.can_do(self._as_worker(), function, max(seconds, _LEAST_TIMEOUT) if seconds else 0.0)
 
     def _on_cant_do(self, body: bytes, now: float) -> None:
         self.queue.cannot_do(self._as_worker(), body)
@@ -343,7 +390,7 @@ class Session:
     def _on_work_status(self, body: bytes, now: float) -> None:
         handle, numerator, denominator = p.arguments(body, 3)
         worker = self._as_worker()
-        self.queue.set_status(worker, handle, _number(numerator), _number(denominator))
+        self.queue.set_status(worker, handle, b"%d" % leading_number(numerator), b"%d" % leading_number(denominator))
         self._reported(self.queue.progress(worker, handle, p.WORK_STATUS, numerator + b"\0" + denominator))
 
     def _reported(self, known: bool, otherwise: bytes = b"Job given in work result not found") -> None:
@@ -363,9 +410,3 @@ def _job_assign_all(handle: bytes, job: Job, payload: bytes) -> bytes:
     if not job.reducer:
         return _job_assign_uniq(handle, job, payload)
     return p.response(p.JOB_ASSIGN_ALL, handle, job.function.name, job.unique, job.reducer, payload)
-
-
-def _number(text: bytes) -> bytes:
-    """What GET_STATUS says of a progress: the number the text begins with, 0 without one."""
-    digits = _DIGITS.match(text)
-    return b"%d" % int(digits[1]) if digits else b"0"

@@ -128,9 +128,7 @@ def test_replies_keep_the_order_of_the_requests(connect: Connect) -> None:
         assert client.receive()[0] == p.ERROR
 
 
-@pytest.mark.parametrize(
-    "kind", [p.ALL_YOURS, p.SUBMIT_JOB_SCHED, p.SUBMIT_JOB_EPOCH, p.SUBMIT_REDUCE_JOB, p.GET_STATUS_UNIQUE, p.NOOP]
-)
+@pytest.mark.parametrize("kind", [p.ALL_YOURS, p.NOOP])
 def test_packets_not_served_are_answered(connect: Connect, kind: int) -> None:
     client = connect()
     assert client.ask(kind, b"f", b"", b"", b"", b"") == (p.ERROR, b"INVALID_COMMAND\0Command not expected")
