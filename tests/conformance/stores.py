@@ -182,23 +182,32 @@ class MemcachedQueue(Backend):
 
 
 class Sql(Backend):
-    """A database of its own on the session's server. Cut off: its connections are ended, and no new one is let in."""
+    """One database on the session's server, emptied for each test: to make and drop one takes longer than most tests.
+    Cut off: its connections are ended, and no new one is let in.
+    """
 
     remote = True
+    database = "queue_suite"
+    user = "queue_suite"
+    options = ""
 
     def __init__(self, request: pytest.FixtureRequest, kind: str) -> None:
         super().__init__(request)
-        self.server: SqlServer | PostgreSQL = request.getfixturevalue(kind)
-        self.user = f"queue_{self.server.database}"
+        self.server: SqlServer | PostgreSQL = request.getfixturevalue(f"_shared_{kind}")
+        self._outside = self.server.database
+        self.make()
+        self.server.database = self.database
         self._store: SqlStore | None = None
+
+    def make(self) -> None:
+        """The account, and an empty database."""
+        raise NotImplementedError
 
     def open(self) -> SqlStore:
         self.close()
-        self._store = SqlStore(self.url())
+        self.server.database = self.database
+        self._store = SqlStore(self.server.url(self.user, "secret", self.database) + self.options)
         return self._store
-
-    def url(self) -> str:
-        return self.server.url(self.user, "secret", self.server.database)
 
     def corrupt(self, job: JobRecord) -> None:
         self.server.execute(f"UPDATE syncbridge_queue_job SET payload = NULL WHERE id = {job.id}")
@@ -207,41 +216,53 @@ class Sql(Backend):
         self.server.execute(f"UPDATE syncbridge_queue_meta SET format = {number}")
 
     def close(self) -> None:
+        self.server.database = self._outside
         if self._store is not None:
             self._store.close()
 
 
 class MySQLQueue(Sql):
-    def __init__(self, request: pytest.FixtureRequest, kind: str) -> None:
-        super().__init__(request, kind)
-        assert isinstance(self.server, SqlServer)
-        self.server.create_user(self.user, "secret", f"ALL ON {self.server.database}.*")
+    options = "?ssl=false"  # to prepare for it costs more than the rest of a connection
+
+    def make(self) -> None:
+        found = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'queue_suite'"
+        self.server.execute(
+            "CREATE DATABASE IF NOT EXISTS queue_suite",
+            "CREATE USER IF NOT EXISTS queue_suite@'127.0.0.1' IDENTIFIED BY 'secret'",
+            "GRANT ALL ON queue_suite.* TO queue_suite@'127.0.0.1'",
+            *(f"DELETE FROM queue_suite.{name}" for (name,) in self.server.execute(found)),
+        )
 
     def cut(self) -> None:
-        self.server.execute(f"ALTER USER {self.user}@'127.0.0.1' ACCOUNT LOCK")
-        found = f"SELECT id FROM information_schema.processlist WHERE user = '{self.user}'"
+        self.server.execute("ALTER USER queue_suite@'127.0.0.1' ACCOUNT LOCK")
+        found = "SELECT id FROM information_schema.processlist WHERE user = 'queue_suite'"
         self.server.execute(*(f"KILL {number}" for (number,) in self.server.execute(found)))
 
     def mend(self) -> None:
-        self.server.execute(f"ALTER USER {self.user}@'127.0.0.1' ACCOUNT UNLOCK")
+        self.server.execute("ALTER USER queue_suite@'127.0.0.1' ACCOUNT UNLOCK")
 
 
 class PostgreSQLQueue(Sql):
-    def __init__(self, request: pytest.FixtureRequest, kind: str = "postgresql") -> None:
-        super().__init__(request, kind)
-        self.server.execute(
-            f"CREATE USER {self.user} PASSWORD 'secret'",
-            f"GRANT ALL ON SCHEMA public TO {self.user}",
-        )
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        super().__init__(request, "postgresql")
+
+    def make(self) -> None:
+        if not self.server.execute("SELECT 1 FROM pg_roles WHERE rolname = 'queue_suite'"):
+            self.server.execute("CREATE USER queue_suite PASSWORD 'secret'")
+        if not self.server.execute("SELECT 1 FROM pg_database WHERE datname = 'queue_suite'"):
+            self.server.execute("CREATE DATABASE queue_suite OWNER queue_suite")
+        self.server.database = self.database
+        found = self.server.execute("SELECT tablename FROM pg_tables WHERE tablename LIKE 'syncbridge_queue_%'")
+        self.server.execute("SELECT 1", *(f"DELETE FROM {name}" for (name,) in found))
 
     def cut(self) -> None:
         self.server.execute(
-            f"ALTER USER {self.user} NOLOGIN",
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{self.user}'",
+            "ALTER USER queue_suite NOLOGIN",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'queue_suite'",
         )
 
     def mend(self) -> None:
-        self.server.execute(f"ALTER USER {self.user} LOGIN")
+        self.server.execute("ALTER USER queue_suite LOGIN")
 
 
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest], Backend]] = {
