@@ -263,6 +263,22 @@ def test_passwords_unix_sockets_and_a_server_that_is_not_there(new_redis: NewRed
     assert "secret" not in str(caught.value)
 
 
+def test_a_user_of_few_rights_will_do(new_redis: NewRedis) -> None:
+    server = new_redis(appendonly=True, appendfsync="always")
+    with server.client() as client:
+        rules = "on >secret ~syncbridge:queue:* +@all -@admin -@dangerous -client -config -info"
+        client.execute_command("ACL", "SETUSER", "queue", *rules.split())
+        store = RedisStore(server.url(user="queue", password="secret"))
+        store.commit(Changes(adds=[record(1, join_key=b"k")]))
+        assert held(store) == [1]
+        assert store.promise is Promise.MEMORY  # CONFIG GET would show that it is more
+        store.close()
+        client.execute_command("ACL", "SETUSER", "queue", "-@write")
+    with pytest.raises(ConfigError, match="refuses this user") as caught:
+        RedisStore(server.url(user="queue", password="secret"))
+    assert "ACL" in caught.value.hint
+
+
 def test_a_key_of_somebody_else_is_refused(redis_server: Redis) -> None:
     with redis_server.client() as client:
         client.set("syncbridge:queue:{default}:meta", "not ours")

@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
 from redis.retry import Retry
 
 from syncbridge.config import Url
@@ -20,7 +20,7 @@ from syncbridge.errors import ConfigError, SyncbridgeError, TransientError
 
 _CONNECT_TIMEOUT, _TIMEOUT = 2.0, 5.0
 _PREFIX = "syncbridge:queue:"
-_REFUSED = (AuthenticationError, AuthorizationError)
+_REFUSED = (AuthenticationError, AuthorizationError, NoPermissionError)
 _HINT: Final = "is it running, reachable, and not full? The store works again as soon as it is"
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class Link:
     def opening_error(self, error: Exception) -> SyncbridgeError:
         """What it means that the store could not be opened."""
         text = _line(error)
-        if isinstance(error, _REFUSED) or text.startswith(("NOPERM", "NOAUTH", "WRONGPASS")):
+        if isinstance(error, _REFUSED) or "user executing the script can't" in text:
             return ConfigError(
                 f"queue store {self.place} refuses this user: {text}",
                 hint="correct the user and password in queue.store, or the user's ACL: it needs EVALSHA, and all "
