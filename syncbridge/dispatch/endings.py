@@ -59,6 +59,8 @@ class Endings:
         if function.keeps:
             self._keep_result(job, WORK_COMPLETE, data)
         self.leave(job)
+        if function.regulated:
+            self._heard_of_lane(function)
         if job.clients:
             self._tell(job, WORK_COMPLETE, data)
         return True

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from fnmatch import fnmatchcase
+from math import inf
 
 from syncbridge.dispatch.lanes import is_lane
 
@@ -43,8 +44,8 @@ class Policy:
     max_queued: tuple[int, int, int] = (0, 0, 0)
 
 
-#: Lanes: the rules of lanes.py say the rest.
-LANE = Policy(durable=True)
+#: Lanes: the rules of lanes.py say the rest. Only a row that is no use becomes a dead letter; it stays for a human.
+LANE = Policy(durable=True, keep_dead=inf)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from syncbridge.dispatch.deadlines import Deadlines
 from syncbridge.dispatch.endings import Endings
 from syncbridge.dispatch.function import PAUSED, Function
 from syncbridge.dispatch.holdings import Holdings
+from syncbridge.dispatch.housekeeping import Housekeeping
 from syncbridge.dispatch.intake import FULL, RESERVE, Intake
 from syncbridge.dispatch.job import Client, Job, JobRecord
 from syncbridge.dispatch.limits import Limits
@@ -39,8 +40,6 @@ __all__ = ["FULL", "FunctionStats", "JobQueue"]
 
 #: Scheduled jobs that become due in one tick; the others a moment later.
 _DUE_AT_ONCE = 1000
-#: What is kept for a time is looked through at this interval, seconds.
-_HOUSEKEEPING = 60.0
 #: Setting in the store: the functions that are paused.
 _PAUSED = b"paused\0"
 _MAX_DIGITS = 18
@@ -92,7 +91,7 @@ class JobQueue:
         self._intake = Intake(
             self.holdings, self._sleepers, self._batches, self._endings, self._reading, self.schedule, store.next_id
         )
-        self._housekeeping_at = 0.0
+        self._housekeeping = Housekeeping(self.holdings, self._batches, self._endings, self._reading)
         self._load(store)
 
     def _load(self, store: JobStore) -> None:
@@ -494,6 +493,7 @@ class JobQueue:
             self._sleepers.end_rests(now),
             self._deadlines.next(),
             self._reading.keep_schedule(),
+            self._housekeeping.tick(now),
         ]
         if self.schedule:
             self._intake.trim_schedule()
