@@ -22,6 +22,8 @@ from syncbridge.errors import ProtocolError
 
 logger = logging.getLogger(__name__)
 
+_MAX_FUNCTION = p.MAX_FUNCTION
+_MAX_UNIQUE = p.MAX_UNIQUE
 MAX_CLIENT_ID = 127
 #: CAN_DO_TIMEOUT counts milliseconds, but no worker gets less than this, seconds.
 _LEAST_TIMEOUT = 1.0
@@ -243,9 +245,11 @@ class Session:
             function, unique, payload = body.split(b"\0", 2)
         except ValueError:
             raise ProtocolError("SUBMIT_JOB needs function, unique and data") from None
-        if self._acceptable(function, unique):
-            self.expect_reply()
+        if 0 < len(function) <= _MAX_FUNCTION and len(unique) <= _MAX_UNIQUE:
+            self._unanswered += 1
             self.queue.submit(self, function, priority, unique, payload, background, now)
+        else:
+            self._acceptable(function, unique)
 
     def _on_submit_epoch(self, body: bytes, now: float) -> None:
         function, unique, epoch, payload = p.arguments(body, 4)
@@ -275,9 +279,9 @@ class Session:
 
     def _acceptable(self, function: bytes, unique: bytes) -> bool:
         """Whether a job of this function and unique may be; if not, it is answered."""
-        if len(unique) > p.MAX_UNIQUE:
+        if len(unique) > _MAX_UNIQUE:
             self._error(b"ARGUMENT_TOO_LARGE", b"Unique value too large")
-        elif len(function) > p.MAX_FUNCTION:
+        elif len(function) > _MAX_FUNCTION:
             self._error(b"ARGUMENT_TOO_LARGE", b"Function value too large")
         elif not function:
             self._error(b"INVALID_COMMAND", b"Function name is empty")

@@ -565,12 +565,12 @@ w > GRAB_JOB_UNIQ
 
 == a job for the future
 w > CAN_DO f
-c > SUBMIT_JOB_EPOCH f|u|@2|x
+c > SUBMIT_JOB_EPOCH f|u|@4|x
 c : status
 c > GET_STATUS $1
 w > GRAB_JOB
 w > PRE_SLEEP
-w t 3.5
+w t 5
 w > GRAB_JOB_UNIQ
 w > WORK_COMPLETE $1|
 c > GET_STATUS $1

@@ -6,9 +6,12 @@ A script whose answers differ where none is listed fails; so does one that no lo
 from __future__ import annotations
 
 import difflib
+import json
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 import pytest
 
@@ -16,8 +19,54 @@ from tests.interop.dialogue import Dialogue
 from tests.interop.differences import DIFFERENCES
 from tests.interop.packet_scripts import SCRIPTS
 from tests.servers import Gearmand
-from tests.servers.job_server import JobServerProcess
-from tests.servers.process import REPOSITORY
+from tests.servers.process import REPOSITORY, ServerProcess
+
+# One process with a job server for each script: a process for each would take longer than all dialogues.
+_PROGRAM = """
+import asyncio, json, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from syncbridge.dispatch.server import JobServer, new_event_loop
+from syncbridge.dispatch.store.opening import open_store
+
+async def main():
+    servers = [JobServer("127.0.0.1", 0, open_store(f"sqlite:///{n}.db")) for n in range(int(sys.argv[2]))]
+    for server in servers:
+        await server.start()
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    Path("ports.new").write_text(json.dumps([server.port for server in servers]))
+    Path("ports.new").rename("ports")
+    await stop.wait()
+    for server in servers:
+        await server.stop()
+
+asyncio.set_event_loop(loop := new_event_loop())
+loop.run_until_complete(main())
+"""
+
+
+class JobServers(ServerProcess):
+    """As many job servers as there are scripts, each with a store of its own."""
+
+    name: ClassVar[str] = "job-servers"
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-c", _PROGRAM, str(REPOSITORY), str(len(SCRIPTS))]
+
+    def ready(self) -> bool:
+        return (self.folder / "ports").exists()
+
+    def port_for(self, script: str) -> int:
+        ports: list[int] = json.loads((self.folder / "ports").read_text())
+        return ports[list(SCRIPTS).index(script)]
+
+
+@pytest.fixture(scope="module")
+def job_servers() -> Iterator[JobServers]:
+    with JobServers() as servers:
+        yield servers
+
 
 EXPECTED = {script: lines for difference in DIFFERENCES for script, lines in difference.scripts.items()}
 
@@ -37,10 +86,10 @@ def difference(theirs: list[str], ours: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_same_answers_as_gearmand(name: str, new_gearmand: Callable[..., Gearmand]) -> None:
-    gearmand = new_gearmand()
-    with JobServerProcess() as server, ThreadPoolExecutor(2) as pool:
-        theirs, ours = pool.map(lambda port: transcript(port, SCRIPTS[name]), (gearmand.port, server.port))
+def test_same_answers_as_gearmand(name: str, new_gearmand: Callable[..., Gearmand], job_servers: JobServers) -> None:
+    ports = new_gearmand().port, job_servers.port_for(name)
+    with ThreadPoolExecutor(2) as pool:
+        theirs, ours = pool.map(lambda port: transcript(port, SCRIPTS[name]), ports)
     found = difference(theirs, ours)
     expected = [line.strip() for line in EXPECTED.get(name, "").strip().splitlines()]
     assert found == expected, "\n".join([f"== {name}", *found])
