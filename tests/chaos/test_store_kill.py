@@ -33,8 +33,28 @@ class Job(NamedTuple):
     function: bytes
     unique: bytes = b""
     payload: bytes = b"data"
+    reducer: bytes = b""
     priority: int = 1
+    #: Seconds from the start of the test; 0: at once.
+    after: int = 0
 
+    @property
+    def told(self) -> tuple[bytes, ...]:
+        """What a worker sees of it."""
+        return self[:4]
+
+    def packet(self, start: float) -> bytes:
+        if self.after:
+            when = b"%d" % (start + self.after)
+            return p.request(p.SUBMIT_JOB_EPOCH, self.function, self.unique, when, self.payload)
+        if self.reducer:
+            return p.request(
+                p.SUBMIT_REDUCE_JOB_BACKGROUND, self.function, self.unique, self.reducer, b"", self.payload
+            )
+        return p.request(_KINDS[self.priority], self.function, self.unique, self.payload)
+
+
+_KINDS = (p.SUBMIT_JOB_HIGH_BG, p.SUBMIT_JOB_BG, p.SUBMIT_JOB_LOW_BG)
 
 #: Each is submitted many times over. Names tell functions apart, so that none can come back as another.
 AWKWARD = [
@@ -50,11 +70,13 @@ AWKWARD = [
     Job(b"i", b"", bytes(range(256)) * 4096),
     Job(b"j", b"", random.Random(3).randbytes(3 << 20)),
     Job(b"k\xff\x01", bytes(range(1, 64)), bytes(range(255, -1, -1))),
-    Job(b"l", b"high", b"h", 0),
-    Job(b"l", b"normal", b"n", 1),
-    Job(b"l", b"low", b"l", 2),
+    Job(b"l", b"high", b"h", priority=0),
+    Job(b"l", b"normal", b"n", priority=1),
+    Job(b"l", b"low", b"l", priority=2),
+    Job(b"m", b"", b"1 2 3", b"a-reducer\xff"),
+    Job(b"n", b"soon", b"s", after=2),
+    Job(b"later", b"", b"l", after=3600),
 ]
-_KINDS = (p.SUBMIT_JOB_HIGH_BG, p.SUBMIT_JOB_BG, p.SUBMIT_JOB_LOW_BG)
 #: Copies of each awkward job; of those that hold megabytes.
 COPIES, BIG_COPIES = 12, 3
 
@@ -71,6 +93,7 @@ class Work:
         #: Why a submitter gave up.
         self.error: BaseException | None = None
         self.total = len(jobs)
+        self.start = time.time()
 
     def take(self) -> Job | None:
         with self._lock:
@@ -117,7 +140,7 @@ class Submitter(threading.Thread):
         while not self.over.is_set():
             while len(unanswered) < AHEAD and (job := self.work.take()) is not None:
                 unanswered.append(job)
-                peer.send(_KINDS[job.priority], job.function, job.unique, job.payload)
+                peer.socket.sendall(job.packet(self.work.start))
             if not unanswered:
                 time.sleep(0.005)  # others may still have to give something back
                 continue
@@ -185,11 +208,14 @@ def test_no_acknowledged_job_is_lost_or_mangled(
         for victim in (store, server):
             if victim is not None:
                 victim.start()
-        delivered = deliver(server, work.acknowledged)
+        later = {handle for handle, job in work.acknowledged.items() if job.function == b"later"}
+        delivered = deliver(server, {h: job for h, job in work.acknowledged.items() if h not in later})
         server.kill9()
         server.start()
         left = {function: total for function, (total, _, _) in server.status().items() if total}
-        assert left == {"last": 1}, "a completed job came back"
+        assert left.pop("last") == 1
+        assert left.keys() == {"later"}, "a completed job came back"
+        assert left["later"] >= len(later) > 0, "a scheduled job is lost"
     duplicates = len(delivered.keys() - work.acknowledged.keys())
     print(
         f"{dict(kills)} kills, {work.answers} acknowledged as {len(work.acknowledged)} jobs, {work.refused} refused, "
@@ -224,19 +250,19 @@ def kill_under_load(server: JobServerProcess, store: ServerProcess | None, work:
 def deliver(server: JobServerProcess, acknowledged: dict[bytes, Job]) -> dict[bytes, Job]:
     """Everything there is, completed; each acknowledged job must be among it, as it was submitted."""
     delivered: dict[bytes, Job] = {}
-    sent = {job[:3] for job in acknowledged.values()}
+    sent = {job.told for job in acknowledged.values()}
     with Peer(server.port, timeout=30) as peer:
-        peer.can_do(*{function for function, _, _ in sent})
+        peer.can_do(*{function for function, *_ in sent})
 
         def all_there() -> bool:
-            peer.socket.sendall(p.request(p.GRAB_JOB_UNIQ) * 200)
+            peer.socket.sendall(p.request(p.GRAB_JOB_ALL) * 200)
             got = [peer.receive() for _ in range(200)]
             for kind, body in got:
-                if kind == p.JOB_ASSIGN_UNIQ:
-                    handle, *job = p.arguments(body, 4)
+                if kind != p.NO_JOB:
+                    handle, job = assigned(kind, body)
                     assert handle not in delivered, f"{handle!r} came twice"
-                    assert tuple(job) in sent, f"{handle!r} is no job that was submitted: {str(job)[:200]}"
-                    delivered[handle] = Job(*job)
+                    assert job.told in sent, f"{handle!r} is no job that was submitted: {str(job)[:200]}"
+                    delivered[handle] = job
                     peer.send(p.WORK_COMPLETE, handle, b"")
             # Its duplicates may still be queued.
             return acknowledged.keys() <= delivered.keys() and got[-1][0] == p.NO_JOB
@@ -250,5 +276,15 @@ def deliver(server: JobServerProcess, acknowledged: dict[bytes, Job]) -> dict[by
         # Accepted with the commit of the last completion, or after it.
         peer.submit(b"last")
     for handle, job in acknowledged.items():
-        assert delivered[handle][:3] == job[:3], f"{handle!r} is mangled"
+        assert delivered[handle].told == job.told, f"{handle!r} is mangled"
     return delivered
+
+
+def assigned(kind: int, body: bytes) -> tuple[bytes, Job]:
+    """Handle and job; only a job with a reducer comes as JOB_ASSIGN_ALL."""
+    if kind == p.JOB_ASSIGN_ALL:
+        handle, function, unique, reducer, payload = p.arguments(body, 5)
+        return handle, Job(function, unique, payload, reducer)
+    assert kind == p.JOB_ASSIGN_UNIQ, p.NAMES[kind]
+    handle, function, unique, payload = p.arguments(body, 4)
+    return handle, Job(function, unique, payload)
