@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ _PROGRAM = """
 import asyncio, json, signal, sys, time
 sys.path.insert(0, sys.argv[4])
 from syncbridge.dispatch.limits import Limits
+from syncbridge.dispatch.policy import Policies, Policy
 from syncbridge.dispatch.server import JobServer, new_event_loop, relax_garbage_collection
 from syncbridge.dispatch.store.opening import open_store
 from syncbridge.errors import TransientError
@@ -30,12 +32,18 @@ def store(deadline):
             time.sleep(0.05)
 
 async def main():
-    limits = Limits(**json.loads(sys.argv[3]))
-    server = JobServer("127.0.0.1", int(sys.argv[1]), store(time.monotonic() + 30), limits=limits)
+    options = json.loads(sys.argv[3])
+    policies = {pattern: Policy(**policy) for pattern, policy in options["policies"].items()}
+    lane = {"lane": policies.pop("lane")} if "lane" in policies else {}
+    server = JobServer(
+        "127.0.0.1", int(sys.argv[1]), store(time.monotonic() + 30), limits=Limits(**options["limits"]),
+        policies=Policies(by_pattern=list(policies.items()), **lane),
+    )
     await server.start()
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await stop.wait()
+    await server.drain(options["drain"])
     await server.stop()
 
 relax_garbage_collection()
@@ -45,17 +53,25 @@ loop.run_until_complete(main())
 
 
 class JobServerProcess(ServerProcess):
-    """`JobServer` with a store at a URL, by default an SQLite file in its folder; `limits` are fields of `Limits`."""
+    """`JobServer` with a store at a URL, by default an SQLite file in its folder; `limits` are fields of `Limits`.
+
+    `policies`: pattern -> fields of `Policy`, `lane` is that of lanes. `drain`: seconds for running jobs after SIGTERM.
+    """
 
     name: ClassVar[str] = "job-server"
 
-    def __init__(self, store: str = "", **limits: Any) -> None:
+    def __init__(
+        self, store: str = "", policies: dict[str, dict[str, Any]] | None = None, drain: float = 0.0, **limits: Any
+    ) -> None:
         super().__init__()
+        self.policies = policies or {}
+        self.drain = drain
         self.store = store or f"sqlite:///{self.folder / 'queue.db'}"
         self.limits = limits
 
     def command(self) -> list[str]:
-        arguments = [str(self.port), self.store, json.dumps(self.limits), str(REPOSITORY)]
+        options = {"limits": self.limits, "policies": self.policies, "drain": self.drain}
+        arguments = [str(self.port), self.store, json.dumps(options), str(REPOSITORY)]
         return [sys.executable, "-c", _PROGRAM, *arguments]
 
     def ready(self) -> bool:
@@ -68,6 +84,11 @@ class JobServerProcess(ServerProcess):
     def memory(self) -> int:
         """Resident bytes."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * 4096
+
+    def cpu(self) -> float:
+        """Seconds of CPU used so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def status(self) -> dict[str, tuple[int, int, int]]:
         """Function -> (total, running, workers)."""
