@@ -39,6 +39,15 @@ QUEUE_WAITING = Gauge(
 QUEUE_RUNNING = Gauge(
     "syncbridge_queue_running", "Jobs in the hands of workers", ["function"], multiprocess_mode="mostrecent"
 )
+QUEUE_SCHEDULED = Gauge(
+    "syncbridge_queue_scheduled", "Jobs that wait for their time", ["function"], multiprocess_mode="mostrecent"
+)
+QUEUE_PAUSED = Gauge(
+    "syncbridge_queue_paused",
+    "1 while a function is paused",
+    ["function"],
+    multiprocess_mode="mostrecent",
+)
 QUEUE_OLDEST = Gauge(
     "syncbridge_queue_oldest_seconds", "Age of the oldest job", ["function"], multiprocess_mode="mostrecent"
 )
@@ -47,6 +56,7 @@ QUEUE_WORKERS = Gauge(
 )
 QUEUE_CONNECTIONS = Gauge("syncbridge_queue_connections", "Open connections", multiprocess_mode="mostrecent")
 QUEUE_BYTES = Gauge("syncbridge_queue_bytes", "Payload bytes of stored jobs", multiprocess_mode="mostrecent")
+QUEUE_DEAD = Gauge("syncbridge_queue_dead_letters", "Dead letters of the queue", multiprocess_mode="mostrecent")
 JOBS_SUBMITTED = Counter("syncbridge_queue_submitted", "Jobs accepted", ["function"])
 JOBS_COMPLETED = Counter("syncbridge_queue_completed", "Jobs that ended with WORK_COMPLETE", ["function"])
 JOBS_FAILED = Counter("syncbridge_queue_failed", "Jobs whose worker said WORK_FAIL or WORK_EXCEPTION", ["function"])

@@ -58,13 +58,13 @@ class Function:
         "simple",
         "sleepers",
         "tally",
+        "timed",
         "workers",
     )
 
     def __init__(self, name: bytes, group: LaneGroup, policy: Policy) -> None:
         self.name = name
         self.lane = lanes.is_lane(name)
-        self.policy = policy
         #: Lanes of one pipeline share it; without meaning for other functions.
         self.group = group
         #: By priority.
@@ -89,17 +89,24 @@ class Function:
         self.closed = 0
         #: Failures in a row.
         self.failures = 0
+        #: When the next job may start if all before it had kept to the rate.
+        self.next_start = 0.0
+        self.tally = Tally()
+        #: A worker said CAN_DO_TIMEOUT.
+        self.timed = False
+        self.set_policy(policy)
+
+    def set_policy(self, policy: Policy) -> None:
+        """What holds from now on."""
+        self.policy = policy
         #: See Policy.max_queued; None: no limits.
         self.max_queued = policy.max_queued if any(policy.max_queued) else None
         #: An assignment has more to heed than the order of jobs: a time-out, a rate, a number of running jobs.
-        self.regulated = bool(policy.timeout or policy.rate or policy.running)
+        self.regulated = self.timed or bool(policy.timeout or policy.rate or policy.running)
         #: Nothing follows from a job that stops running.
         self.simple = not self.lane and not policy.running
-        #: When the next job may start if all before it had kept to the rate.
-        self.next_start = 0.0
         #: Results of its background jobs are kept.
         self.keeps = policy.keep_result > 0
-        self.tally = Tally()
 
     @property
     def total(self) -> int:

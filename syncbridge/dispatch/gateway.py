@@ -256,8 +256,10 @@ class GatewayConnection(asyncio.Protocol):
         """The client is gone: its job runs on only where others want it."""
         job, self._job = self._job, None
         if self._busy and job is not None:
-            self._gateway.server.queue.abandon(self, job)
-            self._gateway.server.changed()
+            server = self._gateway.server
+            server.queue.now = time.monotonic()
+            server.queue.abandon(self, job)
+            server.changed()
 
     # -- Client (see job.py) -------------------------------------------------------------------------------------
 

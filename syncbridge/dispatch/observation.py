@@ -27,7 +27,7 @@ _COUNTERS = {
     "failed": metrics.JOBS_FAILED,
     "timed_out": metrics.JOBS_TIMED_OUT,
     "requeued": metrics.JOBS_REQUEUED,
-    "dead": metrics.JOBS_DEAD,
+    "buried": metrics.JOBS_DEAD,
     "isolated": metrics.JOBS_ISOLATED,
 }
 
@@ -43,6 +43,8 @@ class QueueMetrics:
                 metrics.QUEUE_JOBS,
                 metrics.QUEUE_WAITING,
                 metrics.QUEUE_RUNNING,
+                metrics.QUEUE_SCHEDULED,
+                metrics.QUEUE_PAUSED,
                 metrics.QUEUE_OLDEST,
                 metrics.QUEUE_WORKERS,
             )
@@ -63,7 +65,7 @@ class QueueMetrics:
         if tally.submitted:
             metrics.JOBS_SUBMITTED.labels(label).inc(tally.submitted)
         for name, counter in _COUNTERS.items():
-            if count := getattr(tally, name, 0):
+            if count := getattr(tally, name):
                 counter.labels(label).inc(count)
 
     def commit(self, seconds: float, changes: int) -> None:
@@ -82,15 +84,16 @@ class QueueMetrics:
             self._gauges[metrics.QUEUE_JOBS].add((label,), found.total)
             self._gauges[metrics.QUEUE_RUNNING].add((label,), found.running)
             self._gauges[metrics.QUEUE_WORKERS].add((label,), found.workers)
+            self._gauges[metrics.QUEUE_SCHEDULED].add((label,), found.scheduled)
+            self._gauges[metrics.QUEUE_PAUSED].add((label,), found.paused)
             self._gauges[metrics.QUEUE_OLDEST].highest((label,), found.oldest_age)
-        for function in server.queue.functions.values():
-            label = self.label(function.name.decode(errors="replace"))
-            for priority, line in zip(PRIORITY_NAMES, function.lines, strict=True):
-                self._gauges[metrics.QUEUE_WAITING].add((label, priority), line.count)
+            for priority, waiting in zip(PRIORITY_NAMES, found.queued, strict=True):
+                self._gauges[metrics.QUEUE_WAITING].add((label, priority), waiting)
         for levels in self._gauges.values():
             levels.show()
         metrics.QUEUE_CONNECTIONS.set(len(server.sessions))
         metrics.QUEUE_BYTES.set(server.queue.bytes)
+        metrics.QUEUE_DEAD.set(server.queue.dead)
 
 
 class _Levels:

@@ -23,6 +23,7 @@ from syncbridge.dispatch.assignment import Assignment
 from syncbridge.dispatch.batch import Answer, Batch, Batches
 from syncbridge.dispatch.deadlines import Deadlines
 from syncbridge.dispatch.endings import Endings
+from syncbridge.dispatch.function import FULL as OCCUPIED
 from syncbridge.dispatch.function import PAUSED, Function
 from syncbridge.dispatch.holdings import Holdings
 from syncbridge.dispatch.housekeeping import Housekeeping
@@ -227,7 +228,7 @@ class JobQueue:
             worker.functions.append(function)
         if timeout > 0:
             worker.timeouts[function] = timeout
-            function.regulated = True
+            function.timed = function.regulated = True
         else:
             worker.timeouts.pop(function, None)
 
@@ -462,6 +463,17 @@ class JobQueue:
         self._batches.gathering.changes.settings[_PAUSED + name] = None
         self._sleepers.reopen(function, PAUSED)
         return True
+
+    def set_policies(self, policies: Policies) -> None:
+        """Other policies hold from now on, also for jobs that wait. What `maxqueue` said is forgotten."""
+        self.holdings.policies = policies
+        for function in self.functions.values():
+            policy = policies.of(function.name)
+            function.set_policy(policy)
+            if policy.running and len(function.running) >= policy.running:
+                self.holdings.close(function, OCCUPIED)
+            else:
+                self._sleepers.reopen(function, OCCUPIED)
 
     def drain(self) -> None:
         """Hand out nothing any more; what runs may end."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from syncbridge.dispatch.listeners import (
     server_context,
 )
 from syncbridge.dispatch.observation import QueueMetrics
+from syncbridge.dispatch.policy import Policies, Policy
 from syncbridge.dispatch.server import JobServer
 from syncbridge.dispatch.store import JobStore
 from syncbridge.errors import SyncbridgeError
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 
 #: How often gauges are refreshed, seconds.
 GAUGE_INTERVAL = 1.0
+#: How often a server that stops looks whether jobs still run, seconds.
+DRAIN_INTERVAL = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class Service:
         self._private = private
         self._metrics = QueueMetrics()
         self._contexts: list[ssl.SSLContext] = []
+        self._listening: list[Listener] = []
         self._server: JobServer | None = None
         self._gateway: Gateway | None = None
         self._admin: AdminServer | None = None
@@ -69,12 +74,20 @@ class Service:
     async def start(self) -> None:
         settings = self._settings
         try:
-            listeners = self._listeners()
+            listeners = self._listening = self._listeners()
         except Exception:
             self._store.close()
             raise
         limits = Limits(max_bytes=settings.max_bytes, max_packet=settings.max_packet)
-        self._server = JobServer("", 0, self._store, limits=limits, observer=self._metrics, listeners=listeners)
+        self._server = JobServer(
+            "",
+            0,
+            self._store,
+            limits=limits,
+            observer=self._metrics,
+            listeners=listeners,
+            policies=policies(settings),
+        )
         await self._server.start()
         for listener in listeners:
             log.info("listening on %s", listener)
@@ -114,11 +127,17 @@ class Service:
         return self._contexts[-1]
 
     def reload(self, settings: QueueConfig) -> None:
-        """Take up certificates that were renewed. Raises ConfigError: then the old ones stay."""
+        """Take up renewed certificates and changed policies. Raises ConfigError: then all stays as it was."""
         if settings.tls is not None and self._settings.tls is not None:
             load_certificate(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), settings.tls)  # a bad pair raises
             for context in self._contexts:
                 load_certificate(context, settings.tls)
+        if self._server is not None and settings.functions != self._settings.functions:
+            self._server.queue.now = time.monotonic()
+            self._server.queue.set_policies(policies(settings))
+            self._server.changed()
+        self._settings = settings
+        log.info("certificates and policies are taken up")
 
     async def observe(self, stop: asyncio.Event) -> None:
         """Refresh the gauges until stopped."""
@@ -135,6 +154,23 @@ class Service:
         if self._admin is not None:
             await self._admin.stop()
         if self._server is not None:
+            await self._drain(self._server, drain, now or asyncio.Event())
             await self._server.stop()
         if self._gateway is not None:
             await self._gateway.stop()
+
+    async def _drain(self, server: JobServer, seconds: float, now: asyncio.Event) -> None:
+        for listener in self._listening:
+            listener.close()
+        server.queue.drain()
+        if running := server.queue.running:
+            log.info("stopping: %d running jobs have %g s to end", running, seconds)
+        deadline = time.monotonic() + seconds
+        while server.queue.running and time.monotonic() < deadline and not now.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(now.wait(), DRAIN_INTERVAL)
+
+
+def policies(settings: QueueConfig) -> Policies:
+    """What queue.functions says."""
+    return Policies(by_pattern=[(pattern, Policy(**dict(found))) for pattern, found in settings.functions.items()])
