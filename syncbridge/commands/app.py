@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from syncbridge import __version__
-from syncbridge.commands import check, dead_letter, demo, explain, init, run, server, snapshot, status, verify
+from syncbridge.commands import check, dead_letter, demo, explain, init, queue, run, server, snapshot, status, verify
 from syncbridge.errors import SyncbridgeError
 
 #: Click's root of usage errors. Newer typers carry a click of their own: this finds the one in use.
@@ -88,6 +88,7 @@ verify.register(app)
 explain.register(app)
 status.register(app)
 dead_letter.register(app)
+queue.register(app)
 demo.register(app)
 
 

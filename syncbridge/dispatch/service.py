@@ -14,8 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from syncbridge.config import Address, HttpConfig, QueueConfig, SocketPath
-from syncbridge.dispatch.api import AdminServer
+from syncbridge.dispatch.api import AdminServer, application
 from syncbridge.dispatch.gateway import Gateway
+from syncbridge.dispatch.inspector import Inspector
 from syncbridge.dispatch.limits import Limits
 from syncbridge.dispatch.listeners import (
     Listener,
@@ -35,8 +36,6 @@ log = logging.getLogger(__name__)
 
 #: How often gauges are refreshed, seconds.
 GAUGE_INTERVAL = 1.0
-#: How often a server that stops looks whether jobs still run, seconds.
-DRAIN_INTERVAL = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +92,7 @@ class Service:
             log.info("listening on %s", listener)
         try:
             await self._start_gateway(self._server)
+            await self._start_admin(self._server)
         except SyncbridgeError:
             await self.stop()
             raise
@@ -107,6 +107,25 @@ class Service:
         self._gateway = gateway
         log.info("taking jobs over HTTP on %s", listener)
 
+    async def _start_admin(self, server: JobServer) -> None:
+        settings = self._settings.admin
+        if settings.listen is None:
+            return
+        # The token is what lets a client in here, not its certificate: monitors have none.
+        listener = TcpListener(
+            settings.listen, tls=self._context(client_certificates=False), setting="queue.admin.listen"
+        )
+        app = application(
+            Inspector(server),
+            token=settings.token,
+            queue_id=self._store.queue_id,
+            promise=self._store.promise,
+        )
+        admin = AdminServer(app, listener)
+        await admin.start()
+        self._admin = admin
+        log.info("admin interface on %s", listener)
+
     def _listeners(self) -> list[Listener]:
         tls = self._context()
         listeners: list[Listener] = [open_listener(place, tls) for place in self._settings.listen]
@@ -120,10 +139,10 @@ class Service:
                     )
         return listeners
 
-    def _context(self) -> ssl.SSLContext | None:
+    def _context(self, *, client_certificates: bool = True) -> ssl.SSLContext | None:
         if self._settings.tls is None:
             return None
-        self._contexts.append(server_context(self._settings.tls))
+        self._contexts.append(server_context(self._settings.tls, client_certificates=client_certificates))
         return self._contexts[-1]
 
     def reload(self, settings: QueueConfig) -> None:
@@ -162,13 +181,13 @@ class Service:
     async def _drain(self, server: JobServer, seconds: float, now: asyncio.Event) -> None:
         for listener in self._listening:
             listener.close()
-        server.queue.drain()
         if running := server.queue.running:
             log.info("stopping: %d running jobs have %g s to end", running, seconds)
-        deadline = time.monotonic() + seconds
-        while server.queue.running and time.monotonic() < deadline and not now.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(now.wait(), DRAIN_INTERVAL)
+        tasks = [asyncio.create_task(server.drain(seconds)), asyncio.create_task(now.wait())]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def policies(settings: QueueConfig) -> Policies:
