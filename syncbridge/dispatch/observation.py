@@ -27,7 +27,7 @@ _COUNTERS = {
     "failed": metrics.JOBS_FAILED,
     "timed_out": metrics.JOBS_TIMED_OUT,
     "requeued": metrics.JOBS_REQUEUED,
-    "buried": metrics.JOBS_DEAD,
+    "dead": metrics.JOBS_DEAD,
     "isolated": metrics.JOBS_ISOLATED,
 }
 
