@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import ssl
 import threading
 import time
 from collections import Counter
@@ -35,6 +34,7 @@ from syncbridge.dispatch import (
 )
 from syncbridge.dispatch.peers.backoff import Backoff
 from syncbridge.errors import ConfigError, PermanentError, TransientError
+from tests.integration.test_listeners import TlsService
 from tests.servers import free_port
 from tests.servers.certificates import make_certificates
 from tests.servers.gearmand import Gearmand
@@ -288,28 +288,27 @@ async def test_a_full_queue_refuses_and_keeps_nothing() -> None:
         assert server.total("f") == 2
 
 
-async def test_start_times_reducers_and_status_by_unique() -> None:
-    with Gearmand() as server:
-        worker = GearmanWorker(at(server), heartbeat=0.2)
-        done: dict[bytes, tuple[bytes, float]] = {}
+async def test_start_times_reducers_and_status_by_unique(server: JobServerProcess) -> None:
+    worker = GearmanWorker(at(server), heartbeat=0.2)
+    done: dict[bytes, tuple[bytes, float]] = {}
 
-        async def note(job: WorkerJob) -> None:
-            done[job.payload] = (job.reducer, time.time())
+    async def note(job: WorkerJob) -> None:
+        done[job.payload] = (job.reducer, time.time())
 
-        worker.register("note", note)
-        async with GearmanClient(at(server)) as client, working(worker):
-            started = time.time()
-            await client.submit_background("note", b"late", delay=1.2)
-            await client.submit_background("note", b"early", at=started - 5)
-            await client.submit_background("note", b"reduced", reducer="sum")
-            assert await client.run("note", b"fg", reducer="sum") == b""
-            await until(lambda: len(done) == 4)
-            assert done[b"late"][1] >= started + 1.2
-            assert done[b"reduced"][0] == b"sum"
-            assert done[b"fg"][0] == b"sum"
-            await client.submit_background("elsewhere", unique="waits")
-            assert await client.status_of_unique("waits") == (True, False, 0, 0, 0)
-            assert not (await client.status_of_unique("unheard of")).known
+    worker.register("note", note)
+    async with GearmanClient(at(server)) as client, working(worker):
+        started = time.time()
+        await client.submit_background("note", b"late", delay=1.2)
+        await client.submit_background("note", b"early", at=started - 5)
+        await client.submit_background("note", b"reduced", reducer="sum")
+        assert await client.run("note", b"fg", reducer="sum") == b""
+        await until(lambda: len(done) == 4)
+        assert done[b"late"][1] >= started + 1.2
+        assert done[b"reduced"][0] == b"sum"
+        assert done[b"fg"][0] == b"sum"
+        await client.submit_background("elsewhere", unique="waits")
+        assert await client.status_of_unique("waits") == (True, False, 0, 0, 0)
+        assert not (await client.status_of_unique("unheard of")).known
 
 
 # -- servers that go away ----------------------------------------------------------------------------------------------
@@ -360,20 +359,16 @@ async def test_a_client_waits_for_a_server_that_restarts(ours: JobServerProcess)
 class Gate:
     """Forwards connections to a server until told to swallow its answers or to cut."""
 
-    def __init__(self, port: int, **listen: object) -> None:
+    def __init__(self, port: int) -> None:
         self._port = port
-        self._listen = listen
         self._writers: list[asyncio.StreamWriter] = []
         #: Bytes the server would have answered with.
         self.swallowed = 0
         self.swallow = False
 
     async def __aenter__(self) -> Gate:
-        if "path" in self._listen:
-            self._server = await asyncio.start_unix_server(self._accept, **self._listen)  # type: ignore[arg-type]
-        else:
-            self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, **self._listen)  # type: ignore[arg-type]
-            self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -404,31 +399,23 @@ class Gate:
         sink.close()
 
 
-async def test_a_submit_without_an_answer_is_unknown_unless_it_may_run_twice(ours: JobServerProcess) -> None:
+@pytest.mark.parametrize("at_least_once", [False, True])
+async def test_a_submit_without_an_answer_is_unknown_unless_it_may_run_twice(
+    ours: JobServerProcess, at_least_once: bool
+) -> None:
     with JobServerProcess() as second:
         async with Gate(ours.port) as gate, GearmanClient([gate.address, at(second)]) as client:
             await client.ping()
-            for at_least_once in (False, True):
-                if at_least_once:
-                    await client.close()
-                    client = GearmanClient([gate.address, at(second)])
-                    gate.swallow, gate.swallowed = False, 0
-                    await client.ping()
-                gate.swallow = True
-                waiting = await client_submits(client, at_least_once)
-                await until(lambda: gate.swallowed)
-                gate.cut()
-                if at_least_once:
-                    assert (await waiting).server == Server.parse(at(second))
-                else:
-                    with pytest.raises(AcceptanceUnknown, match="lost"):
-                        await waiting
-            await client.close()
-        assert (ours.total("f"), second.total("f")) == (2, 1)
-
-
-async def client_submits(client: GearmanClient, at_least_once: bool) -> asyncio.Task[JobHandle]:
-    return asyncio.create_task(client.submit_background("f", b"", at_least_once=at_least_once))
+            gate.swallow = True
+            submit = asyncio.create_task(client.submit_background("f", at_least_once=at_least_once))
+            await until(lambda: gate.swallowed)
+            gate.cut()
+            if at_least_once:
+                assert (await submit).server == Server.parse(at(second))
+            else:
+                with pytest.raises(AcceptanceUnknown, match="lost"):
+                    await submit
+        assert (ours.total("f"), second.total("f")) == (1, int(at_least_once))
 
 
 async def test_a_lost_connection_ends_the_wait_for_a_result(ours: JobServerProcess) -> None:
@@ -599,7 +586,7 @@ async def test_functions_may_be_added_while_it_runs(server: JobServerProcess) ->
             assert await client.run("upper", b"ab") == b"AB"
 
 
-async def test_a_handler_that_takes_too_long_is_cancelled() -> None:
+async def test_a_handler_that_takes_too_long_is_cancelled(server: JobServerProcess) -> None:
     cancelled: list[bool] = []
 
     async def slow(job: WorkerJob) -> None:
@@ -608,13 +595,12 @@ async def test_a_handler_that_takes_too_long_is_cancelled() -> None:
         finally:
             cancelled.append(True)
 
-    with Gearmand() as server:
-        worker = GearmanWorker(at(server))
-        worker.register("slow", slow, timeout=1)
-        async with working(worker), GearmanClient(at(server)) as client:
-            with pytest.raises(JobRaised, match="TimeoutError"):
-                await client.run("slow")
-            await until(lambda: cancelled)
+    worker = GearmanWorker(at(server))
+    worker.register("slow", slow, timeout=1)
+    async with working(worker), GearmanClient(at(server)) as client:
+        with pytest.raises(JobRaised, match="TimeoutError"):
+            await client.run("slow")
+        await until(lambda: cancelled)
 
 
 def test_what_a_worker_is_asked_must_make_sense() -> None:
@@ -630,33 +616,32 @@ def test_what_a_worker_is_asked_must_make_sense() -> None:
 # -- TLS and Unix sockets ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def tls_context(tmp_path: Path) -> tuple[ssl.SSLContext, Path]:
-    """A server's context that wants a client certificate, and the folder of the files."""
+async def test_tls_with_certificates_on_both_sides(tmp_path: Path) -> None:
     files = make_certificates(tmp_path)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=files.ca)
-    context.load_cert_chain(files.cert, files.key)
-    context.verify_mode = ssl.CERT_REQUIRED
-    return context, tmp_path
-
-
-async def test_tls_with_certificates_on_both_sides(
-    ours: JobServerProcess, tls_context: tuple[ssl.SSLContext, Path]
-) -> None:
-    context, folder = tls_context
-    tls = Tls(ca=folder / "ca.pem", cert=folder / "cert.pem", key=folder / "key.pem")
-    async with Gate(ours.port, ssl=context) as gate:
-        worker = GearmanWorker(gate.address, tls=tls)
+    tls = Tls(ca=files.ca, cert=files.cert, key=files.key)
+    with TlsService(files, "--tls-ca", files.ca) as server:
+        address = f"127.0.0.1:{server.port}"
+        worker = GearmanWorker(address, tls=tls)
         worker.register("reverse", reverse)
-        async with working(worker), GearmanClient(gate.address, tls=tls) as client:
+        async with working(worker), GearmanClient(address, tls=tls) as client:
             assert await client.run("reverse", b"secret" * 100_000) == b"terces" * 100_000
-        async with GearmanClient(gate.address, tls=Tls()) as client:
+        async with GearmanClient(address, tls=Tls(ca=files.ca), timeout=0.5) as client:
+            with pytest.raises(TransientError):  # without a certificate of ours
+                await client.ping()
+        async with GearmanClient(address, timeout=0.5) as client:
+            with pytest.raises(TransientError):  # in plain text
+                await client.ping()
+        async with GearmanClient(address, tls=Tls()) as client:
             with pytest.raises(ConfigError, match="certificate verify failed"):
                 await client.ping()
-        refused = GearmanWorker(gate.address, tls=Tls())
+        refused = GearmanWorker(address, tls=Tls())
         refused.register("reverse", reverse)
         with pytest.raises(ConfigError, match="certificate verify failed"):
             await refused.run()
+        worker = GearmanWorker(f"unix:{server.folder / 'ready.sock'}")
+        worker.register("reverse", reverse)
+        async with working(worker), GearmanClient(f"unix:{server.folder / 'ready.sock'}") as client:
+            assert await client.run("reverse", b"abc") == b"cba"
 
 
 async def test_tls_never_falls_back_to_plain_text(ours: JobServerProcess) -> None:
@@ -668,15 +653,6 @@ async def test_tls_never_falls_back_to_plain_text(ours: JobServerProcess) -> Non
 def test_tls_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="TLS files"):
         GearmanClient("127.0.0.1", tls=Tls(ca=tmp_path / "missing.pem"))
-
-
-async def test_unix_sockets(ours: JobServerProcess, tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    async with Gate(ours.port, path=path):
-        worker = GearmanWorker(f"unix:{path}")
-        worker.register("reverse", reverse)
-        async with working(worker), GearmanClient(f"unix:{path}") as client:
-            assert await client.run("reverse", b"abc") == b"cba"
 
 
 # -- small parts -------------------------------------------------------------------------------------------------------
