@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from syncbridge.config import Address
+from syncbridge.dispatch import gateway as gateway_module
 from syncbridge.dispatch import packets as p
+from syncbridge.dispatch.listeners import TcpListener
+from syncbridge.dispatch.server import JobServer
+from syncbridge.dispatch.store.memory import MemoryStore
 from tests.servers import Gearmand, eventually, free_port
+from tests.servers.certificates import make_certificates
 from tests.servers.job_server import Peer
 from tests.servers.service import HttpService
 
@@ -228,6 +237,46 @@ def test_a_token_is_needed_where_one_is_set(tmp_path_factory: pytest.TempPathFac
             assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
         given = {"Authorization": "Bearer 0123456789abcdef", "Origin": "http://our.example"}
         assert post(server.http, "/up", b"x", **background, **given).status == 200
+
+
+async def test_who_does_not_come_to_the_point_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_module, "IDLE_TIMEOUT", 0.3)
+    monkeypatch.setattr(gateway_module, "REQUEST_TIMEOUT", 0.6)
+    server = JobServer("127.0.0.1", 0, MemoryStore())
+    await server.start()
+    listener = TcpListener(Address("127.0.0.1", 0))
+    gateway = gateway_module.Gateway(server, listener)
+    await gateway.start()
+    for sent in (b"", b"POST /up HTTP/1.1\r\nHost", b"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.address.port)
+        writer.write(sent)
+        async with asyncio.timeout(TIMEOUT):
+            assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+    assert (gateway.partial, len(gateway.connections)) == (0, 0)
+    await gateway.stop()
+    await server.stop()
+
+
+def test_the_gateway_speaks_tls_where_the_server_does(tmp_path: Path) -> None:
+    certificates = make_certificates(tmp_path)
+    tls = ("--tls-cert", certificates.cert, "--tls-key", certificates.key, "--tls-ca", certificates.ca)
+    with HttpService(*tls, "--listen", "unix:ready.sock", ready=False) as server:
+        eventually(lambda: "taking jobs over HTTP" in server.log_tail())
+        context = ssl.create_default_context(cafile=certificates.ca)
+        context.load_cert_chain(certificates.cert, certificates.key)
+        connection = http.client.HTTPSConnection("127.0.0.1", server.http, timeout=TIMEOUT, context=context)
+        answers = [ask(connection, "/up", b"x" * 100_000, X_Gearman_Background="true") for _ in range(2)]
+        assert [answer.headers["X-Gearman-Command"] for answer in answers] == ["JOB_CREATED"] * 2
+        connection.close()
+        with pytest.raises((OSError, http.client.HTTPException)):
+            post(server.http, "/up", b"x")  # in plain text
+        stranger = ssl.create_default_context(cafile=certificates.ca)
+        connection = http.client.HTTPSConnection("127.0.0.1", server.http, timeout=TIMEOUT, context=stranger)
+        with pytest.raises((OSError, http.client.HTTPException)):
+            ask(connection, "/up", b"x")
+        connection.close()
 
 
 # The same as gearmand

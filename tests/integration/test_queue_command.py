@@ -31,6 +31,7 @@ class AdminService(Service):
     def __init__(self, **queue: Any) -> None:
         super().__init__()
         self.admin = free_port()
+        self.more_ports = (self.admin,)
         self.config = self.folder / "sync.yaml"
         (self.folder / "token").write_text(TOKEN + "\n")
         functions = {

@@ -46,6 +46,14 @@ def _queue_listeners(queue: QueueConfig) -> Iterator[Finding]:
             if tls is None:
                 yield from _exposed("queue-listen", "queue.listen", place)
         yield from _listener("queue-listen", "queue.listen", place, target, b"queue id\n", b"OK ")
+    for name, address, answer in (
+        ("http", queue.http.listen, b"Server: syncbridge/"),
+        ("admin", queue.admin.listen, b"a token is needed"),
+    ):
+        if address is not None:
+            target = Target(address.reachable.host, address.port, tls=tls)
+            question = b"GET / HTTP/1.0\r\n\r\n"
+            yield from _listener(f"queue-{name}-listen", f"queue.{name}.listen", address, target, question, answer)
 
 
 def _file(code: str, path: str, file: Path) -> Iterator[Finding]:
