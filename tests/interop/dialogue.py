@@ -106,7 +106,8 @@ class Dialogue:
         self._connections: dict[str, Connection] = {}
         self._probe = Connection(port)
         self._echoes = 0
-        self._handles: list[bytes] = []
+        #: In the order in which the server gave them.
+        self.handles: list[bytes] = []
 
     def run(self, script: str) -> list[str]:
         for line in script.strip().splitlines():
@@ -147,7 +148,7 @@ class Dialogue:
 
     def _bytes(self, verb: str, rest: str) -> bytes:
         data = rest.encode().decode("unicode_escape").encode("latin-1")
-        data = re.sub(rb"\$(\d+)", lambda found: self._handles[int(found[1]) - 1], data)
+        data = re.sub(rb"\$(\d+)", lambda found: self.handles[int(found[1]) - 1], data)
         data = re.sub(rb"@(\d+)", lambda found: b"%d" % (time.time() + int(found[1])), data)
         if verb in ">!":
             name, _, arguments = data.partition(b" ")
@@ -198,9 +199,9 @@ class Dialogue:
         return f"{NAMES[kind]} {shown(item[12:])}".rstrip()
 
     def _named(self, found: re.Match[bytes]) -> bytes:
-        if found[0] not in self._handles:
-            self._handles.append(found[0])
-        return b"$%d" % (self._handles.index(found[0]) + 1)
+        if found[0] not in self.handles:
+            self.handles.append(found[0])
+        return b"$%d" % (self.handles.index(found[0]) + 1)
 
     def close(self) -> None:
         for connection in (*self._connections.values(), self._probe):

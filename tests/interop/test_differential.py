@@ -15,10 +15,12 @@ from typing import ClassVar
 
 import pytest
 
+from syncbridge.errors import TransientError
 from tests.interop.dialogue import Dialogue
 from tests.interop.differences import DIFFERENCES
 from tests.interop.packet_scripts import SCRIPTS
 from tests.servers import Gearmand
+from tests.servers.job_server import JobServerProcess
 from tests.servers.process import REPOSITORY, ServerProcess
 
 # One process with a job server for each script: a process for each would take longer than all dialogues.
@@ -93,6 +95,65 @@ def test_same_answers_as_gearmand(name: str, new_gearmand: Callable[..., Gearman
     found = difference(theirs, ours)
     expected = [line.strip() for line in EXPECTED.get(name, "").strip().splitlines()]
     assert found == expected, "\n".join([f"== {name}", *found])
+
+
+# -- after a kill -9, gearmand with its SQLite queue ------------------------------------------------------------------
+
+BEFORE = "\n".join(
+    [
+        *(f"c > SUBMIT_JOB_BG f||empty {number}" for number in range(5)),
+        *(f"c > SUBMIT_JOB_BG f|-|dash {number}" for number in range(4)),
+        "c > SUBMIT_REDUCE_JOB_BACKGROUND r|u|reducer|0|x",
+    ]
+)
+AFTER = """
+    c : status
+    w > CAN_DO r
+    w > GRAB_JOB_ALL
+"""
+
+
+def killed_and_back(server: Gearmand | JobServerProcess, before: str, after: str) -> tuple[list[bytes], list[str]]:
+    """(handles given before the kill -9, transcript of the script after the restart)."""
+    with Dialogue(server.port) as dialogue:
+        dialogue.run(before)
+        handles = dialogue.handles
+    server.kill9()
+    server.start()
+    return handles, transcript(server.port, after)
+
+
+def test_a_crash_takes_nothing_of_ours(new_gearmand: Callable[..., Gearmand]) -> None:
+    theirs = killed_and_back(new_gearmand(queue_type="libsqlite3"), BEFORE, AFTER)[1]
+    with JobServerProcess() as server:
+        handles, ours = killed_and_back(server, BEFORE, AFTER)
+        (again,) = killed_and_back(server, "c > SUBMIT_JOB_BG g||x", AFTER)[0]
+    assert len(handles) == 10
+    assert again not in handles
+    assert r"c < 'f\t9\t0\t0\n'" in [line.strip() for line in ours]
+    assert r"c < 'f\t9\t0\t0\n'" not in [line.strip() for line in theirs], "gearmand no longer loses jobs"
+    assert ours[-1].strip() == "w < JOB_ASSIGN_ALL $1|r|u|reducer|x"
+    assert theirs[-1].strip() == "w < JOB_ASSIGN_UNIQ $1|r|u|x", "gearmand keeps reducers"
+    print("after a kill -9, of 9 jobs without unique:", *(line.strip() for line in theirs if "'f" in line), "(theirs)")
+
+
+def test_a_handle_comes_again_with_gearmand_and_not_with_us(new_gearmand: Callable[..., Gearmand]) -> None:
+    whole = "c > SUBMIT_JOB_BG f|u|x\nw > CAN_DO f\nw > GRAB_JOB\nw > WORK_COMPLETE $1|r"
+    gearmand = new_gearmand(queue_type="libsqlite3")
+    theirs = [killed_and_back(gearmand, whole, "")[0][0] for _ in range(2)]
+    with JobServerProcess() as server:
+        ours = [killed_and_back(server, whole, "")[0][0] for _ in range(2)]
+    assert theirs[0] == theirs[1]
+    assert ours[0] != ours[1]
+
+
+def test_an_empty_workload_stops_gearmand_and_not_us(new_gearmand: Callable[..., Gearmand]) -> None:
+    empty = "c > SUBMIT_JOB_BG f|u|"
+    with pytest.raises(TransientError, match="at start"):
+        killed_and_back(new_gearmand(queue_type="libsqlite3"), empty, "")
+    with JobServerProcess() as server:
+        ours = killed_and_back(server, empty, "w > CAN_DO f\nw > GRAB_JOB_UNIQ")[1]
+    assert ours[-1].strip() == "w < JOB_ASSIGN_UNIQ $1|f|u|"
 
 
 def test_differences_are_of_scripts_and_in_the_documentation() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import selectors
 import socket
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -122,6 +124,27 @@ def test_handles_of_any_length_are_answered(server: JobServerProcess) -> None:
             assert worker.send(p.WORK_STATUS, strange, b"1", b"2").expect(p.ERROR, 2)[0] == b"JOB_NOT_FOUND"
         worker.send(p.WORK_COMPLETE, handle, b"r")
         assert client.receive() == (p.WORK_COMPLETE, handle + b"\0r")
+
+
+def test_sleepers_and_a_job_for_the_future_cost_no_processor_time(server: JobServerProcess) -> None:
+    """gearmand 1.1.20 spins here: every sleeper is told of a job that it then does not get."""
+    with ExitStack() as stack:
+        sleepers = [stack.enter_context(Peer(server.port)).can_do(b"f").send(p.PRE_SLEEP) for _ in range(50)]
+        client = stack.enter_context(Peer(server.port))
+        due = b"%d" % (time.time() + 3600)
+        client.send(p.SUBMIT_JOB_EPOCH, b"f", b"", due, b"later").expect(p.JOB_CREATED)
+        for sleeper in sleepers:
+            sleeper.sync()  # nobody was woken: the echo is the first that comes
+        before = processor_seconds(server.pid)
+        time.sleep(3)
+        used = processor_seconds(server.pid) - before
+    print(f"50 sleepers and a job due in an hour: {used:.2f} s of processor time in 3 s")
+    assert used <= 0.05
+
+
+def processor_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # -- ten thousand connections ----------------------------------------------------------------------------------------
