@@ -100,7 +100,8 @@ def main() -> int:
     options = parser.parse_args()
     functions = [b"backlog-%d" % number for number in range(options.functions)]
     folder = Path(tempfile.mkdtemp(prefix="queue-backlog-", dir=options.folder))
-    empty, full = JobServerProcess(folder / "empty.db"), JobServerProcess(folder / "queue.db")
+    path = folder / "queue.db"
+    empty, full = (JobServerProcess(f"sqlite:///{file}") for file in (folder / "empty.db", path))
     try:
         needed = options.jobs * (options.payload + 40) * 5 // 4
         if shutil.disk_usage(folder).free < needed * 2:
@@ -108,8 +109,8 @@ def main() -> int:
         seconds, baseline = start(empty)
         print(f"empty queue: start {seconds:.2f} s, {baseline / 2**20:.0f} MiB")
         began = time.perf_counter()
-        write(full.store, options.jobs, options.payload, functions)
-        size, began = full.store.stat().st_size, time.perf_counter() - began
+        write(path, options.jobs, options.payload, functions)
+        size, began = path.stat().st_size, time.perf_counter() - began
         print(f"{options.jobs:,} jobs of {options.payload} B in {options.functions} functions, "
               f"{size / 2**20:,.0f} MiB, written in {began:.0f} s")  # fmt: skip
         took, memory = start(full)
