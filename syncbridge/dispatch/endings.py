@@ -293,6 +293,8 @@ class Endings:
             job.spilled = False
         else:
             return False
+        if job.background and job.state == SCHEDULED:
+            self._batches.move(job, function.name)
         self.enqueue(job, function)
         return True
 

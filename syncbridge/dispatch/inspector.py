@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -16,7 +17,7 @@ from syncbridge.dispatch.function import Function
 from syncbridge.dispatch.job import Job, JobRecord
 from syncbridge.dispatch.lanes import is_lane
 from syncbridge.dispatch.store import DEAD, READY, SCHEDULED, UNREADABLE, JobStore, Result
-from syncbridge.errors import ConfigError
+from syncbridge.errors import ConfigError, TransientError
 
 if TYPE_CHECKING:
     from syncbridge.dispatch.server import JobServer
@@ -305,6 +306,8 @@ class Inspector:
     # -- how -----------------------------------------------------------------------------------------------------
 
     async def _look(self, ask: Callable[[JobStore], _T], then: Callable[[_T], _R]) -> _R:
+        with suppress(TransientError):  # what was just done shall be seen, but a store that is away can be looked at
+            await self._server.settled()
         return await self._server.look(ask, then)
 
     async def _settle(self, done: bool) -> bool:

@@ -12,7 +12,7 @@ from syncbridge.dispatch.job import Job
 from syncbridge.dispatch.lanes import LaneGroup
 from syncbridge.dispatch.policy import Policy
 from syncbridge.dispatch.schedule import Schedule
-from syncbridge.dispatch.store import READY, SCHEDULED
+from syncbridge.dispatch.store import READY
 from syncbridge.dispatch.store.memory import MemoryStore
 from tests.unit.queue_bench import Bench
 
@@ -152,7 +152,7 @@ def test_a_dead_or_scheduled_job_is_requeued() -> None:
     other = Bench(bench.store)
     for number, expected in ((1, True), (3, True), (2, False), (4, False)):
         assert other.queue.requeue(number, other.store.find(number)) is expected
-    assert other.stored() == {1: (b"f", READY, 0), 2: (b"f", READY, 0), 3: (b"g", SCHEDULED, 0)}
+    assert other.stored() == {1: (b"f", READY, 0), 2: (b"f", READY, 0), 3: (b"g", READY, 0)}
     worker = other.worker(b"f", b"g")
     assert {other.grab(worker), other.grab(worker), other.grab(worker)} == {(b"f", 1), (b"f", 2), (b"g", 3)}
     for number in (1, 2, 3):
