@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -79,23 +80,20 @@ def before_and_after(backend: Backend, store: JobStore) -> Iterator[JobStore]:
 
 def holds(store: JobStore, jobs: list[JobRecord]) -> None:
     """The store has exactly these jobs, whichever way one asks."""
-    for job in jobs:
-        place = window(store, job.function, job.priority, state=job.state, inline=4 << 20)
-        assert [found for found in place if found.id == job.id] == [job]
+    places = defaultdict[tuple[bytes, int, int], list[JobRecord]](list)
+    for job in sorted(jobs, key=lambda job: job.id):
+        places[job.function, job.priority, job.state].append(job)
         assert store.payload(job.function, job.priority, job.id, job.state) == job.payload
         assert store.find(job.id) == bare(job)
+    for (function, priority, state), expected in places.items():
+        assert window(store, function, priority, state=state, inline=4 << 20, limit=1000) == expected
     for state in (SCHEDULED, DEAD):
         expected = sorted((job for job in jobs if job.state == state), key=lambda job: (job.due, job.id))
-        assert due(store, state) == [bare(job) for job in expected]
-    places: dict[tuple[bytes, int, int], StoredBacklog] = {}
-    for job in jobs:
-        function, priority, number, size, last_id, state = places.get(
-            (job.function, job.priority, job.state), StoredBacklog(job.function, job.priority, 0, 0, 0, job.state)
-        )
-        places[function, priority, state] = StoredBacklog(
-            function, priority, number + 1, size + job.size, max(last_id, job.id), state
-        )
-    assert sorted(store.backlogs()) == sorted(places.values())
+        assert due(store, state, 1000) == [bare(job) for job in expected]
+    assert sorted(store.backlogs()) == sorted(
+        StoredBacklog(function, priority, len(held), sum(job.size for job in held), held[-1].id, state)
+        for (function, priority, state), held in places.items()
+    )
 
 
 # -- jobs ------------------------------------------------------------------------------------------------------------
