@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test lint format demo bench clean
+.PHONY: help venv servers clients test lint format demo bench clean
 python := .venv/bin/python
 
 help: ## Show this list
@@ -15,7 +15,10 @@ venv: .venv/complete ## Make the Python environment in .venv, as pinned in requi
 servers: ## Install MariaDB, Redis, PostgreSQL, memcached and gearmand, fetch MySQL into .cache, where they are missing
 	@scripts/install-servers --mysql --compiler --gearmand --memcached --postgresql
 
-test: venv servers ## Run all tests on real servers (ARGS="-k name" passes through to pytest)
+clients: venv ## Install other people's Gearman clients, which the tests drive, into the system and .cache
+	@scripts/install-clients
+
+test: venv servers clients ## Run all tests on real servers (ARGS="-k name" passes through to pytest)
 	@$(python) -m pytest -n logical --maxprocesses 4 --dist loadscope $(ARGS)
 
 lint: venv ## Check style and types

@@ -85,6 +85,8 @@ class Session:
         #: Foreground jobs whose results this connection waits for.
         self._waiting: dict[int, Job] = {}
         self._exceptions = False
+        #: The job that this worker ended last with WORK_EXCEPTION.
+        self._excepted = b""
         #: A grab that waits for a read, as the function that makes its answer; all later requests wait behind it.
         self._grabbing: Assigned | None = None
         #: Called when it may go on; the driver calls resume().
@@ -373,12 +375,17 @@ class Session:
         self._reported(self.queue.complete(self._as_worker(), handle, data))
 
     def _on_work_fail(self, body: bytes, now: float) -> None:
-        # Perl's worker ends the handle with a NUL.
-        self._reported(self.queue.fail(self._as_worker(), body.rstrip(b"\0"), now))
+        # Perl's worker ends the handle with a NUL, abraxas puts a text behind one.
+        handle = body.partition(b"\0")[0]
+        known = self.queue.fail(self._as_worker(), handle, now)
+        # Many workers send WORK_FAIL after WORK_EXCEPTION; those of Perl and abraxas would die of the ERROR.
+        self._reported(known or handle == self._excepted)
 
     def _on_work_exception(self, body: bytes, now: float) -> None:
         handle, _, data = body.partition(b"\0")
         known = self.queue.fail(self._as_worker(), handle, now, p.WORK_EXCEPTION, data)
+        if known:
+            self._excepted = handle
         self._reported(known, b"An exception was received for a job that does not exist")
 
     def _on_work_data(self, body: bytes, now: float) -> None:

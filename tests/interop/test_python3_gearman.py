@@ -1,0 +1,48 @@
+"""python3-gearman (PyPI)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from tests.interop.features import (
+    Admin,
+    Background,
+    Exceptions,
+    Failure,
+    Foreground,
+    Priorities,
+    Progress,
+    Status,
+    Unique,
+    WorkerKilled,
+)
+from tests.interop.peers import INSTALLED, PROGRAMS, Library
+
+PYTHON3_GEARMAN = Library(
+    "python3-gearman",
+    command=(str(INSTALLED / "python" / "bin" / "python"), str(PROGRAMS / "python" / "peer.py"), "python3_gearman"),
+    probe=(str(INSTALLED / "python" / "bin" / "python"), "-c", "import python3_gearman"),
+)
+
+
+class TestPython3Gearman(
+    Foreground,
+    Background,
+    Priorities,
+    Unique,
+    Failure,
+    Exceptions,
+    Progress,
+    Status,
+    WorkerKilled,
+    Admin,
+):
+    library = PYTHON3_GEARMAN
+    #: Its client does not ask for exceptions, so that it hears of a failure.
+    exception = ("fail",)
+    only_ours: ClassVar[frozenset[str]] = frozenset(
+        {
+            # gearmand ends the handle in this WORK_FAIL with a stray NUL, and the client stumbles over it.
+            "test_an_exception_arrives_at_its_client",
+        }
+    )
