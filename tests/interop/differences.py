@@ -167,6 +167,15 @@ DIFFERENCES = [
         },
     ),
     Difference(
+        "WORK_FAIL after WORK_EXCEPTION for the same job is answered ERROR `JOB_NOT_FOUND`",
+        "the workers of Perl and abraxas send both, and end at the ERROR",
+        {
+            "exception with the option": """
+                - w < ERROR JOB_NOT_FOUND|Job given in work result not found
+            """,
+        },
+    ),
+    Difference(
         "WORK_COMPLETE, _DATA, _WARNING and _EXCEPTION without data and its separator close the worker's connection",
         "taken as empty data; the job would run again",
         {

@@ -82,6 +82,17 @@ class Unique(Interop):
         assert peers.total("note") == 2
         peers.worker("note").printed("one", "two")
 
+    def test_foreground_clients_share_the_result_of_one_job(self, peers: Peers) -> None:
+        gate = peers.gate()
+        worker = peers.worker("hold")
+        clients = [peers.start_foreground("hold", bytes(gate), unique="same")]
+        worker.printed(str(gate))
+        clients.append(peers.start_foreground("hold", b"ignored", unique="same"))
+        eventually(lambda: peers.clients_of("same") == 2, LIMIT)
+        gate.touch()
+        assert [client.ended() for client in clients] == [["released"], ["released"]]
+        worker.printed(str(gate))
+
 
 class Failure(Interop):
     def test_a_failed_job_fails_at_its_client(self, peers: Peers) -> None:

@@ -295,7 +295,6 @@ c > SUBMIT_JOB f|u|x
 w > CAN_DO f
 w > GRAB_JOB
 w > WORK_EXCEPTION $1|boom
-w > WORK_FAIL $1
 c > GET_STATUS $1
 
 == exception with the option

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import ClassVar
 
 from tests.interop.features import (
@@ -17,7 +18,7 @@ from tests.interop.features import (
     Unique,
     WorkerKilled,
 )
-from tests.interop.peers import PROGRAMS, Library
+from tests.interop.peers import PROGRAMS, Library, Peers
 
 ABRAXAS = Library(
     "abraxas",
@@ -48,5 +49,14 @@ class TestAbraxas(
         {
             # gearmand answers the WORK_FAIL after WORK_EXCEPTION with an ERROR, and the worker ends.
             "test_an_exception_arrives_at_its_client",
+            # gearmand wakes no worker for a job that is due.
+            "test_a_job_for_later_waits_for_its_second",
         }
     )
+
+    def test_a_job_for_later_waits_for_its_second(self, peers: Peers) -> None:
+        worker = peers.worker("note")
+        submitted = time.time()
+        peers.start("later", "note", "on time").ended()
+        worker.until(lambda: worker.lines == ["on time"], "job")
+        assert time.time() >= int(submitted) + 1
