@@ -86,7 +86,7 @@ class Session:
         self._waiting: dict[int, Job] = {}
         self._exceptions = False
         #: The job that this worker ended last with WORK_EXCEPTION.
-        self._excepted = b""
+        self._excepted: bytes | None = None
         #: A grab that waits for a read, as the function that makes its answer; all later requests wait behind it.
         self._grabbing: Assigned | None = None
         #: Called when it may go on; the driver calls resume().
