@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 #: How often gauges are refreshed, seconds.
 GAUGE_INTERVAL = 1.0
+#: A refresh takes at most one part in so many of the loop's time.
+GAUGE_SHARE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +164,12 @@ class Service:
         """Refresh the gauges until stopped."""
         assert self._server is not None
         while not stop.is_set():
+            began = time.monotonic()
             self._metrics.refresh(self._server)
+            # With very many functions it takes a while, which must stay a small part of the loop's time.
+            pause = max(GAUGE_INTERVAL, GAUGE_SHARE * (time.monotonic() - began))
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), GAUGE_INTERVAL)
+                await asyncio.wait_for(stop.wait(), pause)
 
     async def stop(self, drain: float = 0.0, now: asyncio.Event | None = None) -> None:
         """Let running jobs go on for up to `drain` seconds, or until `now` is set; then close everything."""
