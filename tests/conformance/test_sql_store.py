@@ -348,6 +348,23 @@ def test_many_places_and_functions_in_one_commit(server: Server, opened: Callabl
     assert [job.id for job in store.window(b"new", 1, after=0, through=2000, limit=9, inline=9)] == [1000]
 
 
+def test_names_that_only_finished_jobs_used_are_forgotten(server: Server, opened: Callable[..., SqlStore]) -> None:
+    store = opened(url(server))
+    store._writer._crowded = 20
+    store.commit(Changes(adds=[record(1, function=b"stays")]))
+    last = JobKey(b"", 0, 0)
+    for number in range(2, 102):
+        name = b"f%d" % (number % 60)
+        removes = {number - 1: last} if last.function else {}
+        store.commit(Changes(adds=[record(number, function=name)], removes=removes))
+        last = JobKey(name, 1, 4)
+        if number % 30 == 2:
+            store._writer._crowded = 20
+    assert server.value("SELECT count(*) FROM syncbridge_queue_function") < 60
+    assert sorted(store.backlogs()) == [StoredBacklog(b"f41", 1, 1, 4, 101), StoredBacklog(b"stays", 1, 1, 4, 1)]
+    assert (ids(store, b"f41"), ids(store, b"stays"), ids(store, b"f40")) == ([101], [1], [])
+
+
 # -- what it promises ------------------------------------------------------------------------------------------------
 
 

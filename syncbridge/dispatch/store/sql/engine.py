@@ -16,8 +16,8 @@ from syncbridge.dispatch.store import Promise
 from syncbridge.dispatch.store.sql.address import Address
 from syncbridge.errors import ConfigError, SyncbridgeError, TransientError
 
-#: How long the lock of a server that just went is waited for, seconds.
-LOCK_WAIT: Final = 2.0
+#: How long the lock of a server that just went is waited for, seconds; less where answers must come sooner.
+_LOCK_WAIT: Final = 2.0
 
 
 class Engine(ABC):
@@ -30,6 +30,7 @@ class Engine(ABC):
 
     def __init__(self, address: Address, durability: Promise) -> None:
         self.address = address
+        self.lock_wait = min(_LOCK_WAIT, address.timeout / 2)
         self.durability = durability
         self._engine = create_engine(
             f"{self.dialect}://", creator=self._connect, poolclass=NullPool, **self._engine_arguments()

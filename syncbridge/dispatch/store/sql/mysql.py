@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Table, text
 from sqlalchemy.exc import IntegrityError
 
 from syncbridge.dispatch.store import Promise
-from syncbridge.dispatch.store.sql.engine import LOCK_WAIT, Engine
+from syncbridge.dispatch.store.sql.engine import Engine
 from syncbridge.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class MySQL(Engine):
     # -- the lock ------------------------------------------------------------------------------------------------
 
     def lock(self, connection: Connection) -> bool:
-        return bool(connection.execute(text(f"SELECT GET_LOCK({_LOCK}, {LOCK_WAIT})")).scalar())
+        return bool(connection.execute(text(f"SELECT GET_LOCK({_LOCK}, {self.lock_wait})")).scalar())
 
     def session(self, connection: Connection) -> int:
         return int(connection.execute(text("SELECT CONNECTION_ID()")).scalar_one())

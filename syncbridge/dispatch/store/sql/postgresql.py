@@ -12,7 +12,7 @@ from psycopg import errors
 from sqlalchemy import BigInteger, Connection, Integer, SmallInteger, Table, text
 
 from syncbridge.dispatch.store import Promise
-from syncbridge.dispatch.store.sql.engine import LOCK_WAIT, Engine
+from syncbridge.dispatch.store.sql.engine import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ _ACCOUNT: Final = ("28P01", "28000", "3D000")
 _ACCOUNT_TEXT: Final = ("authentication failed", "no password supplied", "no pg_hba.conf entry", "does not exist")
 _PRIVILEGE: Final = ("42501", "3F000")
 _LAYOUT: Final = ("42703", "42804")
-_TLS_TEXT: Final = ("SSL", "certificate", "server does not support")
+_TLS_TEXT: Final = ("certificate", "server does not support SSL", "SSL error")
 
 
 class TimedConnection(psycopg.Connection[Any]):
@@ -107,7 +107,7 @@ class PostgreSQL(Engine):
     # -- the lock ------------------------------------------------------------------------------------------------
 
     def lock(self, connection: Connection) -> bool:
-        deadline = time.monotonic() + LOCK_WAIT
+        deadline = time.monotonic() + self.lock_wait
         while not connection.execute(text(f"SELECT pg_try_advisory_lock({_LOCK})")).scalar():
             if time.monotonic() > deadline:
                 return False
@@ -166,7 +166,7 @@ class PostgreSQL(Engine):
             return words, "GRANT ALL ON SCHEMA public TO the account of the store's URL, or give it a schema of its own"
         if state in _LAYOUT:
             return words, "its syncbridge_queue_ tables were not made by this version; use another database"
-        if connecting and any(part in words for part in _TLS_TEXT) and "closed" not in words:
+        if connecting and any(part in words for part in _TLS_TEXT):
             return words, "check ssl_ca, ssl_cert, ssl_key and ssl_verify in the store's URL"
         return words, ""
 

@@ -17,6 +17,8 @@ FORMAT: Final = 1
 #: Bytes in one row at most: a payload (a result's data) beyond it lies in pieces, so that none is too large for what a
 #: statement, a packet or the database's log may take.
 PIECE: Final = 256 << 10
+#: Bytes of a function's name; clients may use 512 of them.
+NAME: Final = 640
 #: Bytes of a result's numerator or denominator: numbers, to anybody who means well.
 NUMBER: Final = 255
 
@@ -52,7 +54,7 @@ function = Table(
     "syncbridge_queue_function",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("name", _bytes(512), nullable=False, unique=True),
+    Column("name", _bytes(NAME), nullable=False, unique=True),
     **_OPTIONS,
 )
 
@@ -83,7 +85,7 @@ job = Table(
     Column("size", BigInteger, nullable=False),
     Column("uniq", _bytes(255), nullable=False),
     Column("join_key", _bytes(255)),
-    Column("reducer", _bytes(512), nullable=False),
+    Column("reducer", _bytes(NAME), nullable=False),
     Column("note", _bytes(1024), nullable=False),
     Column("payload", _BLOB),
     **_OPTIONS,
@@ -113,7 +115,7 @@ result = Table(
     "syncbridge_queue_result",
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=False),
-    Column("function", _bytes(512), nullable=False),
+    Column("function", _bytes(NAME), nullable=False),
     Column("uniq", _bytes(255), nullable=False),
     Column("outcome", SmallInteger, nullable=False),
     Column("numerator", _bytes(NUMBER), nullable=False),

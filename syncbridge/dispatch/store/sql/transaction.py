@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Table, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, case, delete, func, insert, select, text, update
 
 from syncbridge.dispatch.job import JobRecord
 from syncbridge.dispatch.store import UNREADABLE, Changes, JobKey, Move, Result
@@ -42,18 +42,22 @@ class Place(NamedTuple):
     priority: int
     state: int
 
-    def __str__(self) -> str:
-        # Not an index condition: the rows are to be found by their ids.
+    @property
+    def condition(self) -> str:
+        """What rows found by their ids must meet. Nothing that an index could help with: the ids are enough."""
         return f"function_id + 0 = {self.function_id} AND priority + 0 = {self.priority} AND state + 0 = {self.state}"
 
 
 class Transaction:
-    """One commit's statements. `functions`: the known names and their numbers, `new_functions` what it adds to them."""
+    """One commit's statements. `functions`: the known names' numbers; new names get those from `next_function` on."""
 
-    def __init__(self, connection: Connection, engine: Engine, functions: Mapping[bytes, int], *, exact: bool) -> None:
+    def __init__(
+        self, connection: Connection, engine: Engine, functions: Mapping[bytes, int], next_function: int, *, exact: bool
+    ) -> None:
         self._connection = connection
         self._engine = engine
         self._functions = functions
+        self._next_function = next_function
         self.new_functions: dict[bytes, int] = {}
         self._exact = exact
         self._totals: defaultdict[Place, list[int]] = defaultdict(lambda: [0, 0])
@@ -124,8 +128,7 @@ class Transaction:
             numbers,
             self._connection.execute(
                 update(job)
-                .where(job.c.id.in_(numbers))
-                .where(job.c.function_id == old.function_id, job.c.priority == old.priority, job.c.state == old.state)
+                .where(job.c.id.in_(numbers), text(old.condition))
                 .values(
                     function_id=function_id,
                     state=state,
@@ -145,14 +148,14 @@ class Transaction:
         for (place, count), numbers in groups.items():
             for some in _chunks(numbers, _IDS):
                 self._connection.exec_driver_sql(
-                    f"UPDATE {job.name} SET attempts = {count} WHERE id IN ({_list(some)}) AND {place}"  # noqa: S608
+                    f"UPDATE {job.name} SET attempts = {count} WHERE id IN ({_list(some)}) AND {place.condition}"  # noqa: S608
                 )
 
     def _remove(self, removes: Mapping[int, JobKey]) -> None:
         for place, numbers in self._taken(removes).items():
             for some in _chunks(numbers, _IDS):
                 done = self._connection.exec_driver_sql(
-                    f"DELETE FROM {job.name} WHERE id IN ({_list(some)}) AND {place}"  # noqa: S608
+                    f"DELETE FROM {job.name} WHERE id IN ({_list(some)}) AND {place.condition}"  # noqa: S608
                 )
                 self._affect(some, done.rowcount)
             self._delete_pieces(numbers, self._taken_sizes)
@@ -250,8 +253,7 @@ class Transaction:
     def _function_id(self, name: bytes) -> int:
         known = self._functions.get(name) or self.new_functions.get(name)
         if known is None:
-            last = max(self.new_functions.values(), default=0) or max(self._functions.values(), default=0)
-            known = self.new_functions[name] = last + 1
+            known = self.new_functions[name] = self._next_function + len(self.new_functions)
             self._connection.execute(insert(function).values(id=known, name=name))
         return known
 

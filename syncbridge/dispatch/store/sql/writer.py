@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from sqlalchemy import Connection, delete, insert, inspect, select, update
 
@@ -22,6 +22,9 @@ from syncbridge.dispatch.store.sql.transaction import Mismatch, Transaction, las
 from syncbridge.errors import ConfigError, SyncbridgeError, TransientError
 
 logger = logging.getLogger(__name__)
+
+#: With more function names than this, those without jobs are forgotten.
+_CROWDED: Final = 10_000
 
 
 class Writer:
@@ -45,6 +48,8 @@ class Writer:
         #: Jobs of a commit that was reported as failed and did happen: nobody was promised them, so they go again.
         self._ghosts: list[int] = []
         self.functions: dict[bytes, int] = {}
+        self._next_function = 1
+        self._crowded = _CROWDED
         self.queue_id = ""
         self.next_id = 1
         self.promise = Promise.MEMORY
@@ -87,8 +92,7 @@ class Writer:
 
     def _fail(self, error: Exception, *, retry: bool) -> None:
         """Back to a connection that can be used, or none. Returns only to have it tried again."""
-        connection = self._connection
-        alive = False
+        connection, alive = self._connection, False
         if connection is not None and not isinstance(error, _LostLockError):
             with suppress(Exception):
                 connection.rollback()
@@ -97,18 +101,16 @@ class Writer:
             self._in_doubt = None  # the server answered: it did not happen
         else:
             self._drop()
-        if isinstance(error, SyncbridgeError) and not isinstance(error, _LostLockError):
-            raise error
         if alive or not retry:
-            raise self._transient(error) from error
-
-    def _transient(self, error: Exception) -> TransientError:
-        if isinstance(error, TransientError):
-            return error
-        failure = self._engine.failure("written", error)
-        return failure if isinstance(failure, TransientError) else TransientError(str(failure), hint=failure.hint)
+            raise _transient(self._engine.failure("written", error)) from error
 
     def _transact(self, changes: Changes) -> None:
+        if len(self.functions) > self._crowded:
+            self._commit(Changes(), tidy=True)
+            self._crowded = max(_CROWDED, 2 * len(self.functions))
+        self._commit(changes)
+
+    def _commit(self, changes: Changes, *, tidy: bool = False) -> None:
         connection = self._connection
         assert connection is not None
         try:
@@ -118,14 +120,19 @@ class Writer:
                 raise
             connection.rollback()
             written = self._write(connection, changes, exact=True)
-        self._in_doubt = changes
-        connection.commit()
-        self._in_doubt = None
+        left = _forget_idle_functions(connection) if tidy else {}
+        try:
+            connection.commit()
+        except Exception:
+            self._in_doubt = changes
+            raise
         self._commits += 1
         self._ghosts = []
         self.next_id = max(self.next_id, changes.reserve)
-        if written.new_functions:
-            self.functions |= written.new_functions
+        if tidy:
+            self._learn(left)
+        elif written.new_functions:
+            self._learn(self.functions | written.new_functions)
 
     def _write(self, connection: Connection, changes: Changes, *, exact: bool) -> Transaction:
         # First of all, so that whoever is not the owner any more gets no further.
@@ -135,11 +142,16 @@ class Writer:
         )
         if mine.rowcount != 1:
             raise _LostLockError("the lock was lost")
-        transaction = Transaction(connection, self._engine, self.functions, exact=exact)
+        transaction = Transaction(connection, self._engine, self.functions, self._next_function, exact=exact)
         if self._ghosts:
             transaction.undo(self._ghosts)
         transaction.write(changes)
         return transaction
+
+    def _learn(self, functions: dict[bytes, int]) -> None:
+        """A number is not given twice in a process: the reader may still have it for its former name."""
+        self.functions = functions
+        self._next_function = max(self._next_function, max(functions.values(), default=0) + 1)
 
     # -- connecting ----------------------------------------------------------------------------------------------
 
@@ -149,54 +161,59 @@ class Writer:
             raise self._over
         if self._connection is not None:
             return False
-        doubted, self_happened = self._in_doubt, False
         try:
             happened = self._connect()
         except SyncbridgeError as error:
             self._drop()
-            raise error if isinstance(error, TransientError) else TransientError(str(error), hint=error.hint) from error
+            raise _transient(error) from error
         except BaseException:
             self._drop()
             raise
-        if happened and doubted is not None:
-            self._ghosts = []
-            if doubted is changes:
-                self_happened = True
-            else:
-                self._ghosts = [record.id for record in doubted.adds]
-        return self_happened
+        if happened is None:
+            return False
+        self._ghosts = [] if happened is changes else [record.id for record in happened.adds]
+        return happened is changes
 
-    def _connect(self) -> bool:
-        """True: the commit in doubt did happen."""
+    def _connect(self) -> Changes | None:
+        """The commit that was in doubt, if it did happen."""
         engine = self._engine
         try:
             self._connection = connection = engine.connect()
-            locked = engine.lock(connection)
-            if not locked and self.queue_id and self._is_owner(connection):
-                engine.end(connection, self._session)
-                locked = engine.lock(connection)
-            if not locked:
-                self._refuse_second()
+            self._lock(connection)
             engine.check(connection)
+            session, promise = engine.session(connection), engine.promise(connection)
             connection.rollback()  # what was read so far may be older than the lock
-            happened = self._resume(connection) if self.queue_id else self._open(connection)
-            self._session = engine.session(connection)
-            self.promise = engine.promise(connection)
-            self.functions = {name: number for number, name in connection.execute(select(function))}
+            stored = self._stored(connection) if self.queue_id else self._open(connection)
+            functions = _functions(connection)
             connection.rollback()
         except SyncbridgeError:
             raise
         except Exception as error:
-            raise engine.failure("opened" if not self.queue_id else "reached", error) from error
-        self._in_doubt = None
-        return happened
+            raise engine.failure("reached" if self.queue_id else "opened", error) from error
+        # From here on nothing can go wrong, so that what was found out is not forgotten.
+        self._session, self.promise = session, promise
+        self._learn(functions)
+        self.next_id = max(self.next_id, stored.next_id)
+        return self._outcome(stored)
 
-    def _open(self, connection: Connection) -> bool:
-        """The first time in this process."""
+    def _lock(self, connection: Connection) -> None:
+        engine = self._engine
+        locked = engine.lock(connection)
+        if not locked and self.queue_id and connection.scalar(select(meta.c.owner)) == self._owner:
+            engine.end(connection, self._session)
+            locked = engine.lock(connection)
+        if not locked:
+            raise TransientError(
+                f"queue store {engine.address} is in use by another process",
+                hint="stop the other syncbridge server, or give this one a database of its own",
+            )
+
+    def _open(self, connection: Connection) -> Any:
+        """The first time in this process: the meta row, made if there is none."""
         if not inspect(connection).has_table(meta.name) or connection.execute(select(meta.c.id)).first() is None:
             metadata.create_all(connection)
             row = {"id": 1, "format": FORMAT, "queue_id": secrets.token_hex(16), "owner": "", "commits": 0}
-            connection.execute(insert(meta).values(next_id=last_job(connection) + 1, **row))
+            connection.execute(insert(meta).values(next_id=1, **row))
             connection.commit()
         stored = connection.execute(select(meta)).one()
         if stored.format != FORMAT:
@@ -204,45 +221,36 @@ class Writer:
                 f"queue store {self._engine.address} has format {stored.format}, this syncbridge reads format {FORMAT}",
                 hint="run the syncbridge version that wrote it, or point queue.store at another database",
             )
-        self._commits = stored.commits
-        self.next_id = max(stored.next_id, last_job(connection) + 1)
+        self.next_id = last_job(connection) + 1
         connection.execute(update(meta).values(owner=self._owner))
-        # Names that only finished jobs used.
-        connection.execute(delete(backlog).where(backlog.c.jobs <= 0))
-        connection.execute(delete(function).where(function.c.id.not_in(select(backlog.c.function_id))))
+        _forget_idle_functions(connection)
         connection.commit()
-        self.queue_id = stored.queue_id
-        return False
+        self._commits, self.queue_id = stored.commits, stored.queue_id
+        return stored
 
-    def _resume(self, connection: Connection) -> bool:
-        """Again, after a lost connection: is it still our queue, and where did we stop?"""
-        stored: Any = connection.execute(select(meta)).first()
+    def _stored(self, connection: Connection) -> Any:
+        """Again, after a lost connection: the meta row, if it is still our queue."""
+        stored = connection.execute(select(meta)).first()
         if stored is None or stored.queue_id != self.queue_id:
             self._stop("is another queue now", "restart this server, which then serves that one")
         if stored.owner != self._owner:
             self._stop("was taken over by another server while this one had lost it", "stop one of the two servers")
-        happened = bool(stored.commits == self._commits + 1)
-        if stored.commits != self._commits and not (happened and (self._in_doubt is not None or self._ghosts)):
+        logger.warning("queue store %s: connected again", self._engine.address)
+        return stored
+
+    def _outcome(self, stored: Any) -> Changes | None:
+        doubted, self._in_doubt = self._in_doubt, None
+        expected, self._commits = self._commits, stored.commits
+        if doubted is not None and stored.commits == expected + 1:
+            return doubted
+        if stored.commits != expected:
             logger.error(
                 "queue store %s is at commit %d, not %d: its server lost or gained what was committed",
                 self._engine.address,
                 stored.commits,
-                self._commits,
+                expected,
             )
-        self._commits = stored.commits
-        self.next_id = max(self.next_id, stored.next_id)
-        logger.warning("queue store %s: connected again", self._engine.address)
-        return happened
-
-    def _is_owner(self, connection: Connection) -> bool:
-        owner = connection.scalar(select(meta.c.owner))
-        return bool(owner == self._owner)
-
-    def _refuse_second(self) -> NoReturn:
-        raise TransientError(
-            f"queue store {self._engine.address} is in use by another process",
-            hint="stop the other syncbridge server, or give this one a database of its own",
-        )
+        return None
 
     def _stop(self, what: str, hint: str) -> NoReturn:
         self._over = TransientError(f"queue store {self._engine.address} {what}: no more commits", hint=hint)
@@ -260,3 +268,19 @@ class Writer:
 
 class _LostLockError(Exception):
     """The meta row no longer says what this process left there."""
+
+
+def _functions(connection: Connection) -> dict[bytes, int]:
+    return {bytes(name): number for number, name in connection.execute(select(function))}
+
+
+def _forget_idle_functions(connection: Connection) -> dict[bytes, int]:
+    """Names that only finished jobs used go; the others are returned."""
+    connection.execute(delete(backlog).where(backlog.c.jobs <= 0))
+    connection.execute(delete(function).where(function.c.id.not_in(select(backlog.c.function_id))))
+    return _functions(connection)
+
+
+def _transient(error: SyncbridgeError) -> TransientError:
+    """A server that runs does not give up because somebody changed its account: it waits."""
+    return error if isinstance(error, TransientError) else TransientError(str(error), hint=error.hint)
