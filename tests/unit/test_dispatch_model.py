@@ -2,7 +2,8 @@
 
 The model is a dict of jobs and knows no windows, batches or indexes. What it demands: nothing accepted is lost or
 handed out twice, every function is handed out by priority and age, a lane is in one worker's hands, no sleeper misses
-a job, and nothing is left in memory at the end.
+a job, no job comes before its time, whatever fails has the fate its policy says, and nothing is left in memory at
+the end.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from hypothesis import strategies as st
 
 from syncbridge.dispatch import reading
 from syncbridge.dispatch.batch import Batch
-from syncbridge.dispatch.function import RESTING
+from syncbridge.dispatch.function import FULL, RESTING
 from syncbridge.dispatch.job import Job, join_key
 from syncbridge.dispatch.limits import Limits
 from syncbridge.dispatch.packets import WORK_COMPLETE, WORK_FAIL
+from syncbridge.dispatch.policy import Ending, Policies, Policy, next_delivery
 from syncbridge.dispatch.queue import JobQueue
 from syncbridge.dispatch.reading import Read
-from syncbridge.dispatch.store import DEAD
+from syncbridge.dispatch.store import DEAD, SCHEDULED
 from syncbridge.dispatch.store.memory import MemoryStore
 from syncbridge.dispatch.worker import Worker
 from syncbridge.errors import TransientError
@@ -49,6 +51,12 @@ class Entry:
     queued: bool = False
     worker: FakeWorker | None = None
     attempts: int = 0
+    #: It waits for this time.
+    due: float | None = None
+    #: It waited for a time once: such jobs may come late, so their order is not asked for.
+    late: bool = False
+    #: Its worker has until then.
+    deadline: float | None = None
     #: There may be another with its key: they came while the store could not be read.
     twin: bool = False
 
@@ -65,6 +73,7 @@ class Submission:
     payload: bytes
     key: bytes | None
     background: bool
+    due: float
     #: The store could not be asked for jobs with this key.
     blind: bool
 
@@ -113,12 +122,26 @@ class Simulation:
             memory=random.choice([0, 20, 10_000]),
             max_jobs=random.choice([10, 60]),
             max_foreground_bytes=8000,
+            schedule=random.choice([1, 3]),
+        )
+        choice = random.choice
+        self.policies = Policies(
+            Policy(
+                durable=choice([False, False, True]),
+                attempts=choice([0, 1, 3]),
+                retry_failures=choice([True, False]),
+                timeout=choice([0.0, 0.0, 5.0]),
+                running=choice([0, 0, 2]),
+            ),
+            lane=Policy(durable=True, timeout=choice([0.0, 0.0, 7.0])),
         )
         self.store = MemoryStore()
         self.now = 100.0
         self.jobs: dict[int, Entry] = {}
         self.done: set[int] = set()
         self.dead: set[int] = set()
+        #: Who must have heard of the end of which job.
+        self.owed: list[tuple[FakeClient, int]] = []
         self.counter = 0
         self.open()
 
@@ -126,6 +149,7 @@ class Simulation:
         actions, weights = zip(*self.actions(), strict=True)
         for _ in range(steps):
             self.random.choices(actions, weights)[0]()
+            self.clients_are_told()
             self.totals_agree()
             self.no_sleeper_misses_a_job()
             self.lanes_are_counted()
@@ -150,12 +174,13 @@ class Simulation:
             (self.grab, 20),
             (self.complete, 15),
             (self.fail, 4),
+            (self.cancel, 1),
             (self.time_passes, 4),
             (self.crash, 1),
         ]
 
     def open(self) -> None:
-        self.queue = JobQueue(self.store, limits=self.limits, host="h")
+        self.queue = JobQueue(self.store, limits=self.limits, host="h", policies=self.policies)
         self.clients = [FakeClient(), FakeClient()]
         self.workers: list[FakeWorker] = []
         #: (client, id, durable) and new ids, per batch: gathering and committing.
@@ -177,8 +202,11 @@ class Simulation:
         self.counter += 1
         payload = b"same" if choice([True, False]) else b"payload %d" % self.counter
         key = None if function not in PLAIN else join_key(unique, payload)
-        self.undecided.append(Submission(client, function, priority, payload, key, background, bool(self.queue.away)))
-        self.queue.submit(client, function, priority, unique, payload, background, self.now)
+        due = self.now + choice([0.0, 0.0, 0.1, 3.0, 30.0]) if function in PLAIN else 0.0
+        blind = bool(self.queue.away)
+        self.undecided.append(Submission(client, function, priority, payload, key, background, due, blind))
+        micro = int(due * 1e6)
+        self.queue.submit(client, function, priority, unique, payload, background, self.now, due=micro)
         self.decide()
 
     def decide(self) -> None:
@@ -224,6 +252,8 @@ class Simulation:
             joined = self.jobs[job.id] = Entry(
                 job.id, wanted.function, wanted.priority, wanted.payload, wanted.key, background
             )
+            if job.state == SCHEDULED:
+                joined.due, joined.late = wanted.due, True
             for entry in [joined, *matches] if twins else []:
                 entry.twin = True
             self.new.append(job.id)
@@ -252,6 +282,7 @@ class Simulation:
             reads, self.reads = self.reads, None
             self.queue.reads_done(reads, self.now)
             self.decide()
+            self.notice_due()
 
     def waiting(self, client: FakeClient) -> dict[int, Job]:
         return client.__dict__.setdefault("waiting", {})
@@ -294,7 +325,7 @@ class Simulation:
         for number in new:
             if number in self.jobs:
                 assert not self.jobs[number].background
-                self.jobs[number].queued = True
+                self.jobs[number].queued = self.jobs[number].due is None
         self.queue.answer_without_store()
         self.check_answers(answers)
 
@@ -304,10 +335,10 @@ class Simulation:
             return
         self.batch = None
         self.store.commit(batch.changes)
-        answers, new, _ = self.in_flight
+        (answers, new, _), self.in_flight = self.in_flight, ([], [], [])
         for number in new:
             if number in self.jobs:
-                self.jobs[number].queued = True
+                self.jobs[number].queued = self.jobs[number].due is None
         self.queue.committed(batch)
         self.check_answers(answers)
 
@@ -316,7 +347,7 @@ class Simulation:
         if batch is None:
             return
         self.batch = None
-        answers, new, upgraded = self.in_flight
+        (answers, new, upgraded), self.in_flight = self.in_flight, ([], [], [])
         self.not_stored(new, upgraded)
         # What had gathered meanwhile is refused with it.
         also, new, upgraded = self.answers, self.new, self.upgraded
@@ -334,7 +365,7 @@ class Simulation:
             if entry.background and entry.id not in self.upgraded:
                 del self.jobs[entry.id]
             else:
-                entry.queued = True
+                entry.queued = entry.due is None
 
     def check_answers(self, answers: list[tuple[FakeClient, int, bool]]) -> None:
         for client, number, durable in answers:
@@ -359,6 +390,7 @@ class Simulation:
         for number, entry in list(self.jobs.items()):
             if entry.background and number not in lost_batches:
                 assert number in stored, "an accepted job is lost"
+        late = {number for number, entry in self.jobs.items() if entry.late}
         twins = {number for number, entry in self.jobs.items() if entry.twin}
         self.jobs = {
             number: Entry(number, r.function, r.priority, r.payload or b"", r.join_key, True, queued=True)
@@ -366,6 +398,9 @@ class Simulation:
         }
         for number, entry in self.jobs.items():
             entry.attempts = stored[number].attempts
+            entry.late = entry.late or number in late
+            if stored[number].state == SCHEDULED:
+                entry.queued, entry.due, entry.late = False, stored[number].due / 1e6, True
             entry.twin = number in twins
         self.done.clear()
         self.batch, self.in_flight = None, ([], [], [])
@@ -400,9 +435,16 @@ class Simulation:
         assert payload == entry.payload
         assert entry.function in worker.abilities
         waiting = [e for e in self.jobs.values() if e.function == entry.function and e.queued and e.worker is None]
-        assert (entry.priority, entry.id) == min((e.priority, e.id) for e in waiting), "out of order"
+        waiting = [e for e in waiting if e is entry or not e.late]
+        best = min((e.priority, e.id) for e in waiting)
+        assert (entry.priority, entry.id) == best or (entry.late and entry.priority == best[0]), "out of order"
         assert not entry.lane or self.holders(entry.function) <= {worker}, "lane in two hands"
         entry.worker = worker
+        running = [e for e in self.running() if e.function == entry.function]
+        if not entry.lane:
+            assert len(running) <= (self.policies.default.running or len(running))
+        timeout = self.policies.of(entry.function).timeout
+        entry.deadline = self.now + timeout if timeout else None
         return True
 
     def holders(self, function: bytes) -> set[FakeWorker]:
@@ -415,7 +457,10 @@ class Simulation:
                 continue
             function = self.queue.functions[entry.function]
             if function.closed:
-                assert function.closed & RESTING or any(line.reading for line in function.lines)
+                reading = any(line.reading for line in function.lines)
+                limit = self.policies.default.running
+                full = function.closed & FULL and len(function.running) == limit
+                assert function.closed & RESTING or reading or full
                 continue
             assert entry.lane, "a job was not found"
             colleagues = [w for w in self.workers if w is not worker and w.state.idle and entry.function in w.abilities]
@@ -439,8 +484,17 @@ class Simulation:
         handle = b"H:h:%d" % entry.id
         for other in self.workers:
             assert other is entry.worker or not self.queue.complete(other.state, handle, b"")
-        assert self.queue.complete(entry.worker.state, handle, b"")
+        self.queue.now = self.now
+        worker = entry.worker
+        assert self.queue.complete(worker.state, handle, b"")
         self.over(entry)
+        self.heard_of_lane(entry.function)
+
+    def heard_of_lane(self, function: bytes) -> None:
+        timeout = self.policies.of(function).timeout
+        for entry in self.running() if function not in PLAIN and timeout else []:
+            if entry.function == function:
+                entry.deadline = self.now + timeout
 
     def fail(self) -> None:
         if not self.running():
@@ -449,17 +503,39 @@ class Simulation:
         assert entry.worker
         assert self.queue.fail(entry.worker.state, b"H:h:%d" % entry.id, self.now)
         if entry.lane:
-            entry.worker = None
+            self.heard_of_lane(entry.function)
+            entry.worker = entry.deadline = None
             self.drop_unwanted(entry)
         else:
+            self.ended_badly(entry, Ending.FAILED)
+
+    def ended_badly(self, entry: Entry, ending: Ending) -> None:
+        """A delivery of a plain job: what its policy says."""
+        entry.worker = entry.deadline = None
+        entry.attempts += 1
+        if not entry.background and not entry.clients:
+            del self.jobs[entry.id]
+            return
+        delay = next_delivery(self.policies.default, ending, entry.attempts, background=entry.background)
+        if delay is None:
             self.dead |= {entry.id} if entry.background else set()
+            self.over(entry)
+        elif delay:
+            entry.queued, entry.due, entry.late = False, self.now + delay, True
+
+    def cancel(self) -> None:
+        if not self.jobs:
+            return
+        entry = self.random.choice(list(self.jobs.values()))
+        if self.queue.cancel(b"H:h:%d" % entry.id, self.now):
+            assert not entry.lane
             self.over(entry)
 
     def over(self, entry: Entry) -> None:
         del self.jobs[entry.id]
         self.done.add(entry.id)
         for client in entry.clients:
-            assert entry.id in client.finished
+            self.owed.append((client, entry.id))
             self.waiting(client).pop(entry.id, None)
 
     def worker_dies(self) -> None:
@@ -472,11 +548,17 @@ class Simulation:
         self.queue.disconnect(worker.state)
         for entry in self.running():
             if entry.worker is worker:
-                entry.worker = None
-                entry.attempts += 1
-                if entry.function in LANES and entry.attempts >= 3:
-                    entry.function += b".isolated"
-                self.drop_unwanted(entry)
+                self.lost(entry)
+
+    def lost(self, entry: Entry) -> None:
+        if not entry.lane:
+            self.ended_badly(entry, Ending.LOST)
+            return
+        entry.worker = entry.deadline = None
+        entry.attempts += 1
+        if entry.function in LANES and entry.attempts >= 3:
+            entry.function += b".isolated"
+        self.drop_unwanted(entry)
 
     def ability_changes(self) -> None:
         awake = [worker for worker in self.workers if not worker.sleeping]
@@ -492,14 +574,54 @@ class Simulation:
 
     def time_passes(self) -> None:
         self.now += self.random.choice([0.01, 0.2, 10.0])
+        self.tick()
+
+    def tick(self) -> None:
+        for entry in [e for e in self.running() if e.deadline is not None and e.deadline <= self.now]:
+            if entry.worker is None:
+                continue  # its lane was taken away already
+            if entry.lane:
+                for other in [e for e in self.running() if e.function == entry.function]:
+                    self.lost(other)
+                continue
+            told = [] if self.policies.default.durable else entry.clients
+            for client in told:
+                self.waiting(client).pop(entry.id, None)
+            had_clients = bool(entry.clients)
+            entry.clients = [] if told else entry.clients
+            if had_clients and not entry.background and told:
+                del self.jobs[entry.id]
+                self.done.add(entry.id)
+            else:
+                self.ended_badly(entry, Ending.TIMED_OUT)
+        self.queue.now = self.now
         deadline = self.queue.tick(self.now)
         assert deadline is None or deadline > self.now
+        self.notice_due()
+
+    def notice_due(self) -> None:
+        """What waits for its time is queued as soon as the core knows of it, never before."""
+        for entry in self.jobs.values():
+            job = self.queue.holdings.jobs.get(entry.id)
+            if entry.due is not None and job is not None and job.queued:
+                assert entry.due <= self.now + 1e-5, "before its time"
+                entry.due, entry.queued = None, True
 
     # -- what must hold
 
+    def clients_are_told(self) -> None:
+        for client, number in self.owed:
+            assert number in client.finished
+        self.owed.clear()
+
     def totals_agree(self) -> None:
+        new = {*self.new, *self.in_flight[1]}
         for name, function in self.queue.functions.items():
-            mine = [e for e in self.jobs.values() if e.function == name and (e.queued or e.worker)]
+            mine = [
+                e
+                for e in self.jobs.values()
+                if e.function == name and (e.queued or e.worker or (e.due and e.id not in new))
+            ]
             assert function.total == len(mine), name
             assert len(function.running) == len([e for e in mine if e.worker])
         assert self.queue.jobs == sum(e.background for e in self.jobs.values())
@@ -548,16 +670,22 @@ class Simulation:
         while self.workers:
             self.worker_dies()
         self.settle()
-        self.now += 10
-        self.queue.tick(self.now)
+        self.now += 1000
+        self.tick()
         last = FakeWorker(FUNCTIONS)
         for function in FUNCTIONS:
             self.queue.can_do(last.state, function)
         self.workers = [last]
-        while self.grab_one(last) or self.settle():
-            for entry in self.running():
+        for _ in range(1000):
+            if self.grab_one(last):
+                (entry,) = self.running()
                 assert self.queue.complete(last.state, b"H:h:%d" % entry.id, b"")
                 self.over(entry)
+            elif self.jobs and not self.settle():
+                self.now += 1000
+                self.tick()
+            elif not self.jobs:
+                break
         assert not self.jobs, "left behind"
         self.settle()
         assert set(self.store._jobs) == self.dead
