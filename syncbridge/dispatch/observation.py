@@ -6,6 +6,9 @@ share `other`.
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from syncbridge import metrics
@@ -14,11 +17,14 @@ from syncbridge.dispatch.function import Tally
 if TYPE_CHECKING:
     from prometheus_client import Gauge
 
+    from syncbridge.dispatch.queue import FunctionStats
     from syncbridge.dispatch.server import JobServer
 
 #: Functions with a label of their own.
 MAX_LABELS = 200
 OTHER = "other"
+#: Functions looked at before the loop goes on.
+_AT_ONCE = 200
 PRIORITY_NAMES: Final = ("high", "normal", "low")
 
 #: What a tally counts by function: its attribute -> the metric.
@@ -77,10 +83,21 @@ class QueueMetrics:
 
     # -- levels --------------------------------------------------------------------------------------------------
 
-    def refresh(self, server: JobServer) -> None:
-        """Set the gauges to what is true now."""
-        for name, found in server.stats().items():
-            label = self.label(name)
+    async def refresh(self, server: JobServer) -> None:
+        """Set the gauges to what is true now, a few functions at a time: others have work to do in this loop."""
+        names = list(server.queue.functions)
+        for start in range(0, len(names), _AT_ONCE):
+            self._add(server.queue.stats(time.monotonic(), names[start : start + _AT_ONCE]))
+            await asyncio.sleep(0)
+        for levels in self._gauges.values():
+            levels.show()
+        metrics.QUEUE_CONNECTIONS.set(len(server.sessions))
+        metrics.QUEUE_BYTES.set(server.queue.bytes)
+        metrics.QUEUE_DEAD.set(server.queue.dead)
+
+    def _add(self, stats: Mapping[bytes, FunctionStats]) -> None:
+        for name, found in stats.items():
+            label = self.label(name.decode(errors="replace"))
             self._gauges[metrics.QUEUE_JOBS].add((label,), found.total)
             self._gauges[metrics.QUEUE_RUNNING].add((label,), found.running)
             self._gauges[metrics.QUEUE_WORKERS].add((label,), found.workers)
@@ -89,11 +106,6 @@ class QueueMetrics:
             self._gauges[metrics.QUEUE_OLDEST].highest((label,), found.oldest_age)
             for priority, waiting in zip(PRIORITY_NAMES, found.queued, strict=True):
                 self._gauges[metrics.QUEUE_WAITING].add((label, priority), waiting)
-        for levels in self._gauges.values():
-            levels.show()
-        metrics.QUEUE_CONNECTIONS.set(len(server.sessions))
-        metrics.QUEUE_BYTES.set(server.queue.bytes)
-        metrics.QUEUE_DEAD.set(server.queue.dead)
 
 
 class _Levels:

@@ -15,7 +15,7 @@ The core never calls the store: it lists what it wants to know (take_reads(), re
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from syncbridge.dispatch import packets as p
@@ -547,9 +547,11 @@ class JobQueue:
             else:
                 self._sleepers.wake_one(function)
 
-    def stats(self, now: float) -> dict[bytes, FunctionStats]:
-        """Every function that has or had jobs or workers."""
-        return {name: self._stats(function, now) for name, function in self.functions.items()}
+    def stats(self, now: float, names: Iterable[bytes] | None = None) -> dict[bytes, FunctionStats]:
+        """Every function that has or had jobs or workers; of `names`, those that still do."""
+        functions = self.functions
+        known = functions if names is None else [name for name in names if name in functions]
+        return {name: self._stats(functions[name], now) for name in known}
 
     def _stats(self, function: Function, now: float) -> FunctionStats:
         high, normal, low = function.lines

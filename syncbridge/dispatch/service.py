@@ -165,7 +165,7 @@ class Service:
         assert self._server is not None
         while not stop.is_set():
             began = time.monotonic()
-            self._metrics.refresh(self._server)
+            await self._metrics.refresh(self._server)
             # With very many functions it takes a while, which must stay a small part of the loop's time.
             pause = max(GAUGE_INTERVAL, GAUGE_SHARE * (time.monotonic() - began))
             with suppress(TimeoutError):

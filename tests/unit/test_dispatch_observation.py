@@ -18,9 +18,6 @@ class Server:
         self.queue = JobQueue(MemoryStore())
         self.sessions: dict[object, object] = {}
 
-    def stats(self) -> object:
-        return {name.decode(): found for name, found in self.queue.stats(0.0).items()}
-
 
 class Client:
     def created(self, job: object) -> None: ...
@@ -51,11 +48,11 @@ def test_functions_beyond_the_bound_share_a_label() -> None:
     assert value("syncbridge_queue_completed_total", function=OTHER) - before == 100
 
 
-def test_levels_of_functions_that_share_a_label_are_added_up() -> None:
+async def test_levels_of_functions_that_share_a_label_are_added_up() -> None:
     seen, server = QueueMetrics(), Server()
     for number in range(MAX_LABELS + 3):
         submit(server.queue, f"level-{number}")
-    seen.refresh(server)  # type: ignore[arg-type]
+    await seen.refresh(server)  # type: ignore[arg-type]
     assert value("syncbridge_queue_jobs", function="level-0") == 1
     assert value("syncbridge_queue_jobs", function=OTHER) == 3
     assert value("syncbridge_queue_waiting", function=OTHER, priority="normal") == 3
@@ -63,11 +60,11 @@ def test_levels_of_functions_that_share_a_label_are_added_up() -> None:
     assert value("syncbridge_queue_bytes") == MAX_LABELS + 3
 
 
-def test_a_function_that_is_gone_shows_nothing() -> None:
+async def test_a_function_that_is_gone_shows_nothing() -> None:
     seen, server = QueueMetrics(), Server()
     submit(server.queue, "leaver")
-    seen.refresh(server)  # type: ignore[arg-type]
+    await seen.refresh(server)  # type: ignore[arg-type]
     assert value("syncbridge_queue_jobs", function="leaver") == 1
     server.queue.functions.clear()
-    seen.refresh(server)  # type: ignore[arg-type]
+    await seen.refresh(server)  # type: ignore[arg-type]
     assert value("syncbridge_queue_jobs", function="leaver") == 0
