@@ -148,6 +148,30 @@ def test_another_queue_in_its_place_is_noticed(server: Server, opened: Callable[
         store.commit(Changes(adds=[record(1)]))
 
 
+def test_a_queue_that_was_set_back_gets_another_id(server: Server, opened: Callable[..., SqlStore]) -> None:
+    """Restored from a backup while we run, or its server crashed and promises less than FULL."""
+    store = opened(url(server))
+    former = store.queue_id
+    for number in (1, 2, 3):
+        store.commit(Changes(adds=[record(number)]))
+    server.execute(
+        "DELETE FROM syncbridge_queue_job WHERE id > 1",
+        "UPDATE syncbridge_queue_backlog SET jobs = 1, bytes = 4",
+        "UPDATE syncbridge_queue_meta SET commits = commits - 2",
+    )
+    end_connections(server)
+    store.commit(Changes(adds=[record(4)], removes={3: HERE}))
+    assert ids(store) == [1, 4]
+    assert store.backlogs() == [StoredBacklog(b"f", 1, 2, 8, 4)]
+    later = store.queue_id
+    assert len(later) == 32
+    assert later != former
+    end_connections(server)
+    store.commit(Changes(removes={1: HERE}))
+    store.close()
+    assert opened(url(server)).queue_id == later
+
+
 # -- connections that break ------------------------------------------------------------------------------------------
 
 

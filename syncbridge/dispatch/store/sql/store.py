@@ -22,7 +22,10 @@ class SqlStore:
         engine = _engine(Address.parse(url), durability)
         self._writer = Writer(engine)
         self._reader = Reader(engine, lambda: self._writer.functions)
-        self.queue_id = self._writer.queue_id
+
+    @property
+    def queue_id(self) -> str:
+        return self._writer.queue_id
 
     @property
     def promise(self) -> Promise:

@@ -51,6 +51,8 @@ class Writer:
         self._next_function = 1
         self._crowded = _CROWDED
         self.queue_id = ""
+        #: What the queue is called should it turn out to have lost confirmed commits.
+        self._successor = secrets.token_hex(16)
         self.next_id = 1
         self.promise = Promise.MEMORY
         try:
@@ -231,26 +233,31 @@ class Writer:
     def _stored(self, connection: Connection) -> Any:
         """Again, after a lost connection: the meta row, if it is still our queue."""
         stored = connection.execute(select(meta)).first()
-        if stored is None or stored.queue_id != self.queue_id:
+        if stored is None or stored.queue_id not in (self.queue_id, self._successor):
             self._stop("is another queue now", "restart this server, which then serves that one")
         if stored.owner != self._owner:
             self._stop("was taken over by another server while this one had lost it", "stop one of the two servers")
+        if stored.queue_id == self.queue_id and stored.commits not in (self._commits, self._commits + 1):
+            # Set back: restored, or a server that promises less than FULL crashed. Whoever kept a position for this
+            # queue must see that it is no longer the same one.
+            logger.error(
+                "queue store %s is at commit %d, not %d: its server lost commits; the queue gets a new id",
+                self._engine.address,
+                stored.commits,
+                self._commits,
+            )
+            connection.execute(update(meta).values(queue_id=self._successor))
+            connection.commit()
+            stored = connection.execute(select(meta)).one()
         logger.warning("queue store %s: connected again", self._engine.address)
         return stored
 
     def _outcome(self, stored: Any) -> Changes | None:
         doubted, self._in_doubt = self._in_doubt, None
         expected, self._commits = self._commits, stored.commits
-        if doubted is not None and stored.commits == expected + 1:
-            return doubted
-        if stored.commits != expected:
-            logger.error(
-                "queue store %s is at commit %d, not %d: its server lost or gained what was committed",
-                self._engine.address,
-                stored.commits,
-                expected,
-            )
-        return None
+        if stored.queue_id == self._successor:
+            self.queue_id, self._successor = self._successor, secrets.token_hex(16)
+        return doubted if stored.commits == expected + 1 else None
 
     def _stop(self, what: str, hint: str) -> NoReturn:
         self._over = TransientError(f"queue store {self._engine.address} {what}: no more commits", hint=hint)
