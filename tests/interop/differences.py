@@ -207,15 +207,6 @@ DIFFERENCES = [
         },
     ),
     Difference(
-        "GET_STATUS of a handle above 64 bytes is not answered",
-        "it is answered like that of any unknown job",
-        {
-            "a handle beyond the limit": f"""
-                + c < STATUS_RES {"l" * 100}|0|0|0|0
-            """,
-        },
-    ),
-    Difference(
         "WORK_FAIL with a handle above 64 bytes is answered `ARGUMENT_TOO_LARGE`",
         "it is a job not found, as in every other report",
         {

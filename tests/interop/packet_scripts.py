@@ -669,10 +669,6 @@ c > ECHO_REQ still here
 == a long handle
 c > GET_STATUS LONG63
 
-== a handle beyond the limit
-c > GET_STATUS LONG100
-c > ECHO_REQ still here
-
 == a long report handle
 w > WORK_COMPLETE LONG100|x
 w > WORK_FAIL LONG100

@@ -97,6 +97,16 @@ def test_same_answers_as_gearmand(name: str, new_gearmand: Callable[..., Gearman
     assert found == expected, "\n".join([f"== {name}", *found])
 
 
+def test_a_handle_beyond_the_limit_is_not_answered_by_gearmand_and_may_close(
+    new_gearmand: Callable[..., Gearmand], job_servers: JobServers
+) -> None:
+    """Whether it closes depends on which of gearmand's threads is faster: no case for a script."""
+    script = f"c > GET_STATUS {'l' * 100}"
+    assert not [line for line in transcript(new_gearmand().port, script) if "STATUS_RES" in line]
+    ours = transcript(job_servers.port_for(next(iter(SCRIPTS))), script)
+    assert ours[-1].strip() == f"c < STATUS_RES {'l' * 100}|0|0|0|0"
+
+
 # -- after a kill -9, gearmand with its SQLite queue ------------------------------------------------------------------
 
 BEFORE = "\n".join(
