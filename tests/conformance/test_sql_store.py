@@ -227,7 +227,7 @@ def test_a_commit_cut_in_the_middle_happens_once(
 def test_what_a_failed_commit_added_is_gone_however_it_ended(
     server: Server, wire: Wire, opened: Callable[..., SqlStore], happens: bool, reading: bool
 ) -> None:
-    """The core refused those jobs. What was to leave the store, the core asks for again."""
+    """The core refused those jobs. What was to move or leave, the core asks for again, from where it was before."""
     store = opened(url(server, wire.port, ssl="false"))
     store.commit(Changes(adds=BEFORE))
     wire.down_after_cut = True
@@ -241,15 +241,19 @@ def test_what_a_failed_commit_added_is_gone_however_it_ended(
     wire.down = False
     if reading:
         assert set(ids(store)) <= {1, 2, 3, 4}
-    again = Changes(
-        adds=[record(7), record(301)], moves=CHANGES.moves, removes=CHANGES.removes, attempts=CHANGES.attempts
+    store.commit(
+        Changes(
+            adds=[record(7), record(301)],
+            moves={2: Move(HERE, b"elsewhere", 4, READY)},
+            removes=CHANGES.removes,
+            attempts=CHANGES.attempts,
+        )
     )
-    store.commit(again)
     for _ in range(2):
         assert ids(store) == [3, 4, 7, 301]
         assert sorted(store.backlogs()) == [
+            StoredBacklog(b"elsewhere", 1, 1, 4, 2),
             StoredBacklog(b"f", 1, 4, 16, 301),
-            StoredBacklog(b"h", 1, 1, 4, 2, SCHEDULED),
         ]
         store.close()
         store = opened(url(server))

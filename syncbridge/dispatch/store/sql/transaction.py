@@ -73,13 +73,25 @@ class Transaction:
         self._keep_results(changes.results, changes.expire_results)
         self._remember(changes.settings)
 
-    def undo(self, numbers: Sequence[int]) -> None:
-        """These jobs were never promised to anybody, wherever they lie."""
-        for some in _chunks(numbers, _IDS):
+    def undo(self, changes: Changes) -> None:
+        """Of a commit that happened and was reported as failed: what it added was promised to nobody, and what it moved
+        is looked for in its old place. The rest may stay as it is, for it will be asked for again. Exact only."""
+        assert self._exact
+        for some in _chunks([record.id for record in changes.adds], _IDS):
             for number, (place, size) in self._locate(some).items():
                 self._change(place, -1, -size)
                 self._delete(job, [number])
                 self._delete_pieces([number], {number: size})
+        self._move(
+            {
+                number: move._replace(
+                    old=move.old._replace(function=move.function, state=move.state),
+                    function=move.old.function,
+                    state=move.old.state,
+                )
+                for number, move in changes.moves.items()
+            }
+        )
 
     # -- jobs ----------------------------------------------------------------------------------------------------
 

@@ -45,8 +45,8 @@ class Writer:
         self._commits = 0
         #: The commit whose answer was lost.
         self._in_doubt: Changes | None = None
-        #: Jobs of a commit that was reported as failed and did happen: nobody was promised them, so they go again.
-        self._ghosts: list[int] = []
+        #: A commit that was reported as failed and did happen.
+        self._undo: Changes | None = None
         self.functions: dict[bytes, int] = {}
         self._next_function = 1
         self._crowded = _CROWDED
@@ -78,11 +78,11 @@ class Writer:
 
     def settle(self) -> None:
         """Before reading: what a commit left in doubt is found out, and what it should not have left is removed."""
-        if self._in_doubt is None and not self._ghosts:
+        if self._in_doubt is None and self._undo is None:
             return
         with self._mutex:
             self._ready(None)
-            if self._ghosts:
+            if self._undo is not None:
                 try:
                     self._transact(Changes())
                 except Exception as error:
@@ -116,7 +116,7 @@ class Writer:
         connection = self._connection
         assert connection is not None
         try:
-            written = self._write(connection, changes, exact=False)
+            written = self._write(connection, changes, exact=self._undo is not None)
         except Exception as error:
             if not isinstance(error, Mismatch) and not self._engine.is_duplicate(error):
                 raise
@@ -129,7 +129,7 @@ class Writer:
             self._in_doubt = changes
             raise
         self._commits += 1
-        self._ghosts = []
+        self._undo = None
         self.next_id = max(self.next_id, changes.reserve)
         if tidy:
             self._learn(left)
@@ -145,8 +145,8 @@ class Writer:
         if mine.rowcount != 1:
             raise _LostLockError("the lock was lost")
         transaction = Transaction(connection, self._engine, self.functions, self._next_function, exact=exact)
-        if self._ghosts:
-            transaction.undo(self._ghosts)
+        if self._undo is not None:
+            transaction.undo(self._undo)
         transaction.write(changes)
         return transaction
 
@@ -173,7 +173,7 @@ class Writer:
             raise
         if happened is None:
             return False
-        self._ghosts = [] if happened is changes else [record.id for record in happened.adds]
+        self._undo = None if happened is changes else happened
         return happened is changes
 
     def _connect(self) -> Changes | None:
