@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from syncbridge.dispatch.batch import Batches
 from syncbridge.dispatch.endings import Endings
 from syncbridge.dispatch.holdings import Holdings
@@ -21,17 +23,13 @@ _PAGE = 512
 class Housekeeping:
     """tick() as often as you like."""
 
-    __slots__ = ("_at", "_batches", "_blind_at", "_busy", "_endings", "_holdings", "_reading", "_shortest")
+    __slots__ = ("_at", "_batches", "_blind_at", "_busy", "_endings", "_holdings", "_reading")
 
     def __init__(self, holdings: Holdings, batches: Batches, endings: Endings, reading: Reading) -> None:
         self._holdings = holdings
         self._batches = batches
         self._endings = endings
         self._reading = reading
-        policies = holdings.policies
-        kept = [policies.default.keep_dead, *(policy.keep_dead for _, policy in policies.by_pattern)]
-        #: No dead letter goes before that, microseconds.
-        self._shortest = int(min(kept) * 1e6)
         self._at = 0.0
         self._blind_at = 0.0
         #: Pages of dead letters are being read.
@@ -84,7 +82,9 @@ class Housekeeping:
             if record.due + policy.keep_dead * 1e6 <= clock or too_many:
                 removes[record.id] = JobKey(record.function, record.priority, record.size, DEAD)
                 holdings.dead -= 1
+        policies = holdings.policies
+        shortest = min(policies.default.keep_dead, *(policy.keep_dead for _, policy in policies.by_pattern), inf)
         if len(records) == _PAGE and (
-            records[-1].due + self._shortest <= clock or holdings.dead > holdings.limits.max_dead
+            records[-1].due + shortest * 1e6 <= clock or holdings.dead > holdings.limits.max_dead
         ):
             self._read((records[-1].due, records[-1].id))

@@ -30,6 +30,8 @@ _DEAD: Final = "dead"
 _ROWS: Final = {QUEUED: (READY, SCHEDULED), RUNNING: (READY, SCHEDULED), _SCHEDULED: (SCHEDULED,), _DEAD: (DEAD,)}
 _NAMES: Final = {READY: QUEUED, SCHEDULED: _SCHEDULED, DEAD: _DEAD}
 _OUTCOMES: Final = {p.WORK_COMPLETE: "completed", p.WORK_FAIL: "failed", p.WORK_EXCEPTION: "exception"}
+#: Places of which jobs are listed together.
+_MAX_PLACES = 1000
 #: Rows looked at in one read of a purge.
 _PAGE = 1000
 _LAST = 2**62
@@ -170,7 +172,7 @@ class Inspector:
         rows = _ROWS[state]
 
         def ask(store: JobStore) -> list[JobRecord]:
-            places = [b for b in store.backlogs() if b.state in rows and function in (b.function, b"")]
+            places = [b for b in store.backlogs() if b.state in rows and function in (b.function, b"")][:_MAX_PLACES]
             found = [
                 record
                 for b in places

@@ -63,7 +63,6 @@ class Intake:
         "_behind",
         "_endings",
         "_holdings",
-        "_lookups",
         "_reading",
         "_schedule",
         "_sleepers",
@@ -97,8 +96,7 @@ class Intake:
         self._behind: dict[Client, deque[Turn]] = {}
         #: Payload bytes of submissions among them.
         self.waiting_size = 0
-        #: Lookups of join keys under way, and the jobs left to the store meanwhile, which they may miss.
-        self._lookups = 0
+        #: Jobs left to the store since reads were taken, by join key: lookups among these reads may miss them.
         self._spilled: dict[tuple[bytes, bytes], JobRecord] = {}
 
     # -- submitting ----------------------------------------------------------------------------------------------
@@ -229,14 +227,10 @@ class Intake:
         self._behind.setdefault(wanted.client, deque()).append(turn)
         if key is None or not look:
             return
-        self._lookups += 1
 
         def done(record: JobRecord | None) -> None:
             found[0] = record
             self._ready(wanted.client, turn)
-            self._lookups -= 1
-            if not self._lookups:
-                self._spilled.clear()
 
         # Two jobs rather than none when the store cannot be read.
         function = wanted.function
@@ -271,6 +265,10 @@ class Intake:
             self._ready(client, turn)
 
         self._reading.wanted.append(Read(ask, done, lambda error: done(None)))
+
+    def reads_begin(self) -> None:
+        """What was left to the store before can be found there."""
+        self._spilled.clear()
 
     def answer(self, client: Client, reply: bytes | str) -> None:
         """Give the client a reply behind the answers to its earlier requests; text: refused, and why."""
@@ -358,7 +356,7 @@ class Intake:
         holdings = self._holdings
         holdings.release_payload(job)
         job.spilled = True
-        if job.join_key is not None and self._lookups:
+        if job.join_key is not None and self._reading.busy:
             self._spilled[job.function.name, job.join_key] = job.record()
         if not job.clients:
             holdings.forget_joinable(job)

@@ -200,7 +200,15 @@ class JobQueue:
 
     def take_reads(self) -> list[Read]:
         """What the core wants to know, empty while earlier reads are under way. Run them in order in one thread."""
-        return self._reading.take()
+        reads = self._reading.take()
+        if reads:
+            self._intake.reads_begin()
+        return reads
+
+    @property
+    def wants_reads(self) -> bool:
+        """take_reads() would give some, now or after the present ones."""
+        return bool(self._reading.wanted)
 
     def reads_done(self, outcomes: Sequence[tuple[Read, Any]], now: float) -> None:
         """All reads taken, each with what `ask` returned or the TransientError it raised."""
@@ -575,7 +583,7 @@ class JobQueue:
             if job := line.head():
                 submitted.append(job.submitted)
             elif line.on_disk:
-                self._reading.want_window(function, line)  # known at the next look
+                self._reading.want_window(function, line, 1)  # known at the next look
         return max(0.0, now + self.holdings.epoch - min(submitted) / 1e6) if submitted else 0.0
 
     @property

@@ -51,6 +51,7 @@ class Reading:
 
     __slots__ = (
         "_batches",
+        "_complained",
         "_endings",
         "_holdings",
         "_schedule",
@@ -71,6 +72,7 @@ class Reading:
         self._endings = endings
         self._schedule = schedule
         self._schedule_retry = 0.0
+        self._complained = False
         self.wanted: list[Read] = []
         #: Functions that hand out nothing until a read is done, and the workers that wait for that.
         self.blocking: set[Function] = set()
@@ -90,10 +92,14 @@ class Reading:
     def done(self, outcomes: Sequence[tuple[Read, Any]]) -> None:
         """Every read taken, with what it returned or the error it raised."""
         for read, outcome in outcomes:
-            if isinstance(outcome, SyncbridgeError):
-                read.failed(outcome)
-            else:
-                read.then(outcome)
+            try:
+                if isinstance(outcome, SyncbridgeError):
+                    read.failed(outcome)
+                else:
+                    self._complained = False
+                    read.then(outcome)
+            except Exception:  # the others shall not wait for ever
+                logger.exception("what was read could not be taken in")
         self.busy = False
         self._batches.reads_end()
 
@@ -127,12 +133,15 @@ class Reading:
             if line.ready[middle].payload is None:
                 self._want_payloads(function, line)
 
-    def want_window(self, function: Function, line: Line) -> None:
+    def want_window(self, function: Function, line: Line, limit: int = 0) -> None:
+        """`limit`: jobs to read, 0 for as many as are good to have in memory."""
         if line.reading:
             return
         line.reading = True
+        limits = self._holdings.limits
+        limit = limit or (_REFILL if len(self._holdings.jobs) < limits.windows else min(_REFILL, limits.small_window))
         name, priority = function.name, function.lines.index(line)
-        after, through, limit = line.loaded, line.last, _REFILL
+        after, through = line.loaded, line.last
         self.wanted.append(
             Read(
                 lambda store: store.window(name, priority, after=after, through=through, limit=limit, inline=_INLINE),
@@ -169,12 +178,12 @@ class Reading:
     def _want_payloads(self, function: Function, line: Line) -> None:
         if line.reading:
             return
+        holdings, size = self._holdings, 0
         jobs: list[Job] = []
-        size = 0
         for job in line.ahead(_AHEAD):
             if job.payload is None:
                 size += job.size
-                if jobs and size > _AHEAD_BYTES:
+                if jobs and (size > _AHEAD_BYTES or size + holdings.payload_bytes > holdings.limits.memory):
                     break
                 jobs.append(job)
         line.lean = line.reading = bool(jobs)
@@ -214,7 +223,7 @@ class Reading:
 
     def _line_failed(self, function: Function, line: Line, error: SyncbridgeError) -> None:
         line.reading = False
-        logger.warning("jobs of %s wait: %s", function.name, error)
+        self._complain(f"jobs of {function.name!r} wait", error)
         self._sleepers.rest(function, self._holdings.now + _STORE_PAUSE)
         self._unblock(function)
 
@@ -266,7 +275,13 @@ class Reading:
     def _schedule_failed(self, error: SyncbridgeError) -> None:
         self._schedule.reading = False
         self._schedule_retry = self._holdings.now + _STORE_PAUSE
-        logger.warning("scheduled jobs wait: %s", error)
+        self._complain("scheduled jobs wait", error)
+
+    def _complain(self, what: str, error: SyncbridgeError) -> None:
+        """Once, until a read succeeds."""
+        if not self._complained:
+            self._complained = True
+            logger.warning("%s: %s", what, error)
 
     # -- records -------------------------------------------------------------------------------------------------
 

@@ -116,6 +116,7 @@ class JobServer:
             self._store.close()
             raise
         self._started = True
+        self._plan_round()  # for what is due
 
     @property
     def port(self) -> int:
@@ -196,7 +197,10 @@ class JobServer:
 
     def stats(self) -> dict[str, FunctionStats]:
         """Depth, running jobs, workers and oldest age of every function."""
-        return {name.decode(errors="replace"): found for name, found in self.queue.stats(time.monotonic()).items()}
+        found = {name.decode(errors="replace"): stats for name, stats in self.queue.stats(time.monotonic()).items()}
+        if self.queue.wants_reads:
+            self._plan_round()
+        return found
 
     # -- connections ---------------------------------------------------------------------------------------------
 
@@ -248,11 +252,11 @@ class JobServer:
         deadline = self.queue.tick(now)
         if self.queue.away:
             self.queue.answer_without_store()
-            self._release_held()
         if self._commit is None and not self._retry_at:
             self._start_commit()
         if self._reading is None and not self.stopping:
             self._start_reading()
+        self._release_held()
         if self._idle is not None and not self._idle.done() and not self.queue.running:
             self._idle.set_result(None)
         deadlines = [time for time in (deadline, self._retry_at) if time]
@@ -272,9 +276,11 @@ class JobServer:
         else:
             self._commit = self._loop.run_in_executor(self._thread, self._timed_commit, batch)
             self._commit.add_done_callback(lambda done: self._commit_done(batch, done))
-        self._release_held()
 
     def _release_held(self) -> None:
+        """What connections sent is on its way to the store: read on."""
+        if not self._held or self.queue.batch_size > self.limits.max_batch:
+            return
         held, self._held = self._held, []
         for connection in held:
             connection.release()
@@ -314,6 +320,8 @@ class JobServer:
         error = done.exception()
         if error is None:
             self._retry_at = 0.0
+            if self.queue.away:
+                logger.warning("the store is back")
             self.queue.committed(batch)
             if self._observer is not None:
                 self._observer.commit(batch.seconds, len(batch.changes))
@@ -323,8 +331,9 @@ class JobServer:
 
     def _commit_failed(self, batch: Batch, error: BaseException) -> None:
         expected = isinstance(error, SyncbridgeError)
-        logger.error("commit failed: %s", error, exc_info=None if expected else error)
         failure = str(error) if expected else "storage failure"
+        if failure != self.queue.away:  # said once, however long it lasts
+            logger.error("commit failed: %s", error, exc_info=None if expected else error)
         self._retry_at = time.monotonic() + _COMMIT_RETRY
         self.queue.failed(batch, failure)
         if self._observer is not None:
