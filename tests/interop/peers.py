@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 from collections.abc import Callable
@@ -103,58 +104,84 @@ class Running:
         )
 
 
+_numbers = itertools.count(1)
+
+
 class Peers:
-    """Programs of one library against the server at `port`. All of them end with the test."""
+    """Programs of one library against the server at `port`; all of them end with the test.
+
+    Many tests share a server: what a test calls function "note" is note-17 there, and none but it uses that name.
+    """
 
     def __init__(self, library: Library, port: int, folder: Path) -> None:
         self.library = library
         self.port = port
         self.folder = folder
+        self._mark = f"-{next(_numbers)}"
         self._running: list[Running] = []
 
-    def start(self, action: str, function: str, *arguments: str) -> Running:
+    def function(self, role: str) -> str:
+        """The name that only this test uses; uniques are made unique in the same way."""
+        return role and role + self._mark
+
+    # Its programs
+
+    def start(self, action: str, role: str, *arguments: str) -> Running:
+        return self._start(action, self.function(role), *arguments)
+
+    def _start(self, action: str, function: str, *arguments: str) -> Running:
         command = [*self.library.command, action, str(self.port), function, *arguments]
         running = Running(command, self.folder, f"{len(self._running)}-{action}-{function}")
         self._running.append(running)
         return running
 
-    def worker(self, function: str) -> Running:
-        """A worker for one function, registered with the server."""
-        before = self.status(function)[2]
-        worker = self.start("worker", function)
-        worker.until(lambda: self.status(function)[2] > before, "worker registered")
+    def worker(self, role: str, *, of: Peers | None = None) -> Running:
+        """A worker, registered with the server, for this function of ours, or `of` others."""
+        owner = of or self
+        before = owner.status(role)[2]
+        worker = self._start("worker", owner.function(role), role)
+        worker.until(lambda: owner.status(role)[2] > before, "worker registered")
         return worker
 
-    def start_foreground(self, function: str, workload: bytes, unique: str = "") -> Running:
+    def start_foreground(self, role: str, workload: bytes, unique: str = "") -> Running:
         """A client that waits for the result of a foreground job and prints it."""
         file = self.folder / f"{len(self._running)}.workload"
         file.write_bytes(workload)
-        return self.start("foreground", function, str(file), unique)
+        return self.start("foreground", role, str(file), self.function(unique))
 
-    def foreground(self, function: str, workload: bytes, unique: str = "") -> bytes | None:
+    def foreground(self, role: str, workload: bytes, unique: str = "") -> bytes | None:
         """The result of a foreground job, None when it failed."""
-        return self.start_foreground(function, workload, unique).result()
+        return self.start_foreground(role, workload, unique).result()
 
-    def background(self, function: str, workload: str, priority: str = "normal", unique: str = "") -> str:
+    def background(self, role: str, workload: str, priority: str = "normal", unique: str = "") -> str:
         """Submit a background job. Its handle, empty where the library does not tell."""
-        return "".join(self.start("background", function, workload, priority, unique).ended())
+        return "".join(self.start("background", role, workload, priority, self.function(unique)).ended())
+
+    def admin(self) -> list[str]:
+        """What the library's administration client tells of the server's version and of this test's functions."""
+        lines = self.start("admin", "").ended()
+        ours = [line for line in lines if any(word.endswith(self._mark) for word in line.split())]
+        return sorted(line.replace(self._mark, "") for line in [*ours, *(line for line in lines if "version" in line)])
 
     def gate(self) -> Path:
         """Where a held job waits: it ends once this file exists."""
         return self.folder / f"gate-{len(self._running)}"
 
-    def status(self, function: str) -> tuple[int, int, int]:
-        """(total, running, workers)"""
-        return status(self.port).get(function, (0, 0, 0))
+    def end(self) -> None:
+        for running in self._running:
+            running.kill9()
 
-    def total(self, function: str) -> int:
-        return self.status(function)[0]
+    # What the server says
+
+    def status(self, role: str) -> tuple[int, int, int]:
+        """(total, running, workers)"""
+        return status(self.port).get(self.function(role), (0, 0, 0))
+
+    def total(self, role: str) -> int:
+        return self.status(role)[0]
 
     def clients_of(self, unique: str) -> int:
         """How many foreground clients wait for the job with this unique."""
         with Peer(self.port) as peer:
-            return int(peer.send(p.GET_STATUS_UNIQUE, unique.encode()).expect(p.STATUS_RES_UNIQUE, 6)[5])
-
-    def end(self) -> None:
-        for running in self._running:
-            running.kill9()
+            answer = peer.send(p.GET_STATUS_UNIQUE, self.function(unique).encode()).expect(p.STATUS_RES_UNIQUE, 6)
+        return int(answer[5])

@@ -14,7 +14,8 @@ from tests.interop.features import (
     Unique,
     WorkerKilled,
 )
-from tests.interop.peers import PROGRAMS, Library
+from tests.interop.peers import LIMIT, PROGRAMS, Library, Peers
+from tests.servers import eventually
 
 PHP = Library(
     "php-gearman",
@@ -36,3 +37,18 @@ class TestPhp(
     WorkerKilled,
 ):
     library = PHP
+
+    def test_three_tasks_at_once(self, peers: Peers) -> None:
+        peers.worker("reverse")
+        assert sorted(peers.start("tasks", "reverse").ended()) == ["abc cba", "def fed", "ghi ihg"]
+
+    def test_status_by_unique(self, peers: Peers) -> None:
+        gate = peers.gate()
+        unique = str(gate)[-40:]
+        peers.start("background", "hold", str(gate), "normal", unique).ended()
+        assert peers.start("unique-status", "hold", unique).ended() == ["1 0 0 0"]
+        peers.worker("hold").printed(str(gate))
+        assert peers.start("unique-status", "hold", unique).ended() == ["1 1 3 4"]
+        gate.touch()
+        eventually(lambda: peers.status("hold") == (0, 0, 1), LIMIT)
+        assert peers.start("unique-status", "hold", unique).ended() == ["0 0 0 0"]

@@ -38,9 +38,9 @@ const jobs = {
 const submitted = (options, unique) => (unique ? { ...options, uniqueid: unique } : options);
 
 const actions = {
-    worker() {
+    worker(role) {
         client.setClientId(`interop-${name}`);
-        client.registerWorker(name, jobs[name]);
+        client.registerWorker(name, jobs[role]);
     },
 
     foreground(file, unique) {

@@ -40,10 +40,10 @@ const jobs = {
 };
 
 const actions = {
-    worker() {
+    worker(role) {
         const worker = gearmanode.worker(where);
         worker.setWorkerId(`interop-${name}`);
-        worker.addFunction(name, jobs[name]);
+        worker.addFunction(name, jobs[role]);
     },
 
     foreground(file, unique) {

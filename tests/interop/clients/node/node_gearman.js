@@ -33,8 +33,8 @@ const jobs = {
 };
 
 const actions = {
-    worker() {
-        gearman.registerWorker(name, jobs[name]);
+    worker(role) {
+        gearman.registerWorker(name, jobs[role]);
     },
 
     foreground(file, unique) {

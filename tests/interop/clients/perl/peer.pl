@@ -14,6 +14,7 @@ $| = 1;
 sub say_line { print join(' ', @_), "\n" }
 
 sub work {
+    my ($role) = @_;
     my $worker = Gearman::Worker->new(job_servers => [$server], client_id => "interop-$function");
     my %jobs = (
         reverse => sub { scalar reverse $_[0]->arg },
@@ -40,7 +41,7 @@ sub work {
             'released';
         },
     );
-    $worker->register_function($function => $jobs{$function});
+    $worker->register_function($function => $jobs{$role});
     $worker->work while 1;
 }
 

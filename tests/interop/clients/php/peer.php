@@ -10,7 +10,7 @@ function say(string ...$words): void
     echo implode(' ', $words), "\n";
 }
 
-function work(string $port, string $function): void
+function work(string $port, string $function, string $role): void
 {
     $jobs = [
         'reverse' => fn (GearmanJob $job) => strrev($job->workload()),
@@ -43,10 +43,10 @@ function work(string $port, string $function): void
     $worker = new GearmanWorker();
     $worker->setId('interop-' . $function);
     $worker->addServer('127.0.0.1', (int) $port);
-    $worker->addFunction($function, $jobs[$function]);
-    while ($worker->work() || $worker->returnCode() !== GEARMAN_LOST_CONNECTION) {
-        // A failed job makes work() return false, and the worker goes on.
-    }
+    $worker->addFunction($function, $jobs[$role]);
+    do { // work() returns false for a failed job too
+        $worker->work();
+    } while (!in_array($worker->returnCode(), [GEARMAN_LOST_CONNECTION, GEARMAN_COULD_NOT_CONNECT], true));
 }
 
 function client(string $port): GearmanClient
@@ -101,8 +101,28 @@ function status(string $port, string $function, string $workload): void
     } while ($status[0]);
 }
 
+/** Three tasks at once, each answer beside its question. */
+function tasks(string $port, string $function): void
+{
+    $client = client($port);
+    $client->ping('still there?') || throw new RuntimeException('no answer to ping');
+    $client->setCompleteCallback(fn ($task, $question) => say($question, $task->data()));
+    foreach (['abc', 'def', 'ghi'] as $workload) {
+        $client->addTask($function, $workload, $workload);
+    }
+    $client->runTasks();
+}
+
+/** GET_STATUS_UNIQUE. */
+function unique_status(string $port, string $unique): void
+{
+    say(...array_map(fn ($value) => (string) (int) $value, client($port)->jobStatusByUniqueKey($unique)));
+}
+
 match ($action) {
-    'worker' => work($port, $function),
+    'tasks' => tasks($port, $function),
+    'unique-status' => unique_status($port, $argv[4]),
+    'worker' => work($port, $function, $argv[4]),
     'foreground' => foreground($port, $function, $argv[4], $argv[5]),
     'background' => background($port, $function, $argv[4], $argv[5], $argv[6]),
     'events' => events($port, $function),

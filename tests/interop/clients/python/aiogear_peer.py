@@ -39,7 +39,7 @@ def explode(job) -> None:
     raise RuntimeError("boom")
 
 
-async def work() -> None:
+async def work(role: str) -> None:
     async def hold(job) -> str:
         worker.send(PacketType.WORK_STATUS, job.handle, "3", "4")
         say(job.workload)
@@ -47,7 +47,7 @@ async def work() -> None:
         return "released"
 
     jobs = {"reverse": reverse, "note": note, "explode": explode, "fail": explode, "hold": hold}
-    worker = await connected(Worker((jobs[function], function)))
+    worker = await connected(Worker((jobs[role], function)))
     worker.set_client_id(f"interop-{function}")
     await worker.main_task
 

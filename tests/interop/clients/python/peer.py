@@ -82,11 +82,11 @@ class Failing(Worker):
     on_job_exception = gearman.GearmanWorker.on_job_exception
 
 
-def work() -> None:
+def work(role: str) -> None:
     jobs = {"reverse": reverse, "note": note, "steps": steps, "fail": explode, "explode": explode, "hold": hold}
-    worker = (Failing if function == "fail" else Worker)(servers)
+    worker = (Failing if role == "fail" else Worker)(servers)
     worker.set_client_id(f"interop-{function}")
-    worker.register_task(task, jobs[function])
+    worker.register_task(task, jobs[role])
     worker.work(poll_timeout=1.0)
 
 

@@ -7,7 +7,7 @@ shift 3
 
 case $action in
 worker)
-    exec gearman -h 127.0.0.1 -p "$port" -w -f "$function" "$here/$function" 2>&1
+    exec gearman -h 127.0.0.1 -p "$port" -w -f "$function" "$here/$1" 2>&1
     ;;
 foreground)
     file=$1 unique=$2
