@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import gc
 import random
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, Write
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.tools.figures import median, spread
 from syncbridge.capture.binlog.events import Gtid, Rows
 from syncbridge.capture.binlog.reader import BinlogReader
 from syncbridge.capture.binlog.stream import BinlogStream
@@ -94,15 +94,8 @@ def report(title: str, results: Results, rate: Callable[[Reading], float]) -> No
     segments = list(next(iter(results.values())))
     print(f"\n{title + ', median [range]':<40}" + "".join(f"{segment:>26}" for segment in segments))
     for name, readings in results.items():
-        cells = []
-        for segment in segments:
-            rates = [rate(reading) / 1e3 for reading in readings[segment]]
-            cells.append(f"{median(rates):.1f}k [{min(rates):.1f}-{max(rates):.1f}]")
+        cells = [spread([rate(reading) for reading in readings[segment]]) for segment in segments]
         print(f"{name:<40}" + "".join(f"{cell:>26}" for cell in cells))
-
-
-def median(values: list[float]) -> float:
-    return statistics.median(values)
 
 
 # Workload

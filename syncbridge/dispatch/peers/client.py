@@ -265,7 +265,7 @@ class ClientLink(Link):
         self.server = server
         self._conversation = Conversation(server)
         if exceptions:
-            self._send(p.request(p.OPTION_REQ, b"exceptions"), p.OPTION_RES)
+            self._send(p.request(p.OPTION_REQ, b"exceptions"), p.OPTION_RES).add_done_callback(_seen)
 
     def ask(self, packet: bytes, kind: int, task: Task | None) -> asyncio.Future[bytes]:
         return self._send(packet, kind, task)
@@ -297,6 +297,7 @@ class ClientLink(Link):
 
 
 def _seen(answer: asyncio.Future[bytes]) -> None:
+    """Nobody waits for it: its error is no news."""
     if not answer.cancelled():
         answer.exception()
 
