@@ -100,7 +100,7 @@ def _cancel(session: Session, words: list[bytes], now: float) -> bytes:
     if len(words) != 3 or words[1].lower() != b"job":
         return _unknown(session, words, now)
     session.expect_reply()
-    session.queue.cancel_anywhere(session, words[2], now, done=_OK, unknown=b"ERR UNKNOWN_JOB\r\n")
+    session.queue.control.cancel_anywhere(session, words[2], now, done=_OK, unknown=b"ERR UNKNOWN_JOB\r\n")
     return b""
 
 
@@ -108,7 +108,7 @@ def _create(session: Session, words: list[bytes], now: float) -> bytes:
     """`create function NAME`"""
     if len(words) != 3 or words[1].lower() != b"function":
         return _incomplete(words[0])
-    if len(words[2]) > MAX_FUNCTION or not session.queue.create(words[2]):
+    if len(words[2]) > MAX_FUNCTION or not session.queue.control.create(words[2]):
         return b"ERR QUEUE_ERROR the+name+is+too+long+or+there+are+too+many+functions\r\n"
     return _OK
 
@@ -117,7 +117,7 @@ def _drop(session: Session, words: list[bytes], now: float) -> bytes:
     """`drop function NAME`: one that has workers or jobs, running or queued, stays."""
     if len(words) != 3 or words[1].lower() != b"function":
         return _incomplete(words[0])
-    match session.queue.drop(words[2]):
+    match session.queue.control.drop(words[2]):
         case "ok":
             return _OK
         case "unknown":
@@ -135,7 +135,7 @@ def _max_queue(session: Session, words: list[bytes], now: float) -> bytes:
     if len(limits) <= 1:
         limits *= 3
     high, normal, low = (*limits, 0, 0, 0)[:3]
-    session.queue.set_max_queued(words[1], high, normal, low)
+    session.queue.control.set_max_queued(words[1], high, normal, low)
     return _OK
 
 

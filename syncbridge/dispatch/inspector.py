@@ -194,7 +194,7 @@ class Inspector:
 
     async def job(self, handle: bytes) -> JobView | None:
         """One job, with its payload, progress or result; None: not known (any more)."""
-        number = self._queue.number(handle)
+        number = self._queue.handles.number(handle)
         if number is None:
             return None
 
@@ -223,7 +223,7 @@ class Inspector:
         )
         if view is None:
             view = JobView(
-                self._queue.handle_of(number), number, result.function, known.outcome, 1, result.unique, b"", True,
+                self._queue.handles.of(number), number, result.function, known.outcome, 1, result.unique, b"", True,
                 0.0, 0, len(result.data), 0.0, b"",
             )  # fmt: skip
         return replace(view, result=known, numerator=result.numerator, denominator=result.denominator)
@@ -232,30 +232,30 @@ class Inspector:
 
     async def cancel(self, handle: bytes) -> bool:
         """Take a queued, scheduled or running job out; its clients get WORK_FAIL. False: there is none."""
-        number = self._queue.number(handle)
+        number = self._queue.handles.number(handle)
         if number is None:
             return False
 
         def then(record: JobRecord | None) -> bool:
-            job = self._queue.holdings.jobs.get(number) or self._queue.stored_only(record)
+            job = self._queue.holdings.jobs.get(number) or self._queue.control.stored_only(record)
             if job is None:
                 return False
             self._refuse_lane(job.function.name, "cancelled")
-            return self._queue.cancel_job(job)
+            return self._queue.control.cancel_job(job)
 
         return await self._settle(await self._look(lambda store: store.find(number), then))
 
     async def requeue(self, handle: bytes) -> bool:
         """A scheduled job or a dead letter is ready now, the latter with all its deliveries before it. False: there is
         none."""
-        number = self._queue.number(handle)
+        number = self._queue.handles.number(handle)
         if number is None:
             return False
 
         def then(record: JobRecord | None) -> bool:
             if record is not None and record.size == UNREADABLE:
                 raise ConfigError("the row of this job cannot be read", hint="purge the dead letters of its function")
-            return self._queue.requeue(number, record)
+            return self._queue.control.requeue(number, record)
 
         return await self._settle(await self._look(lambda store: store.find(number), then))
 
@@ -264,7 +264,7 @@ class Inspector:
         self._refuse_lane(function, "purged")
         if state == RUNNING:
             raise ConfigError("jobs that run are not purged", hint="cancel them one by one, or stop their workers")
-        purged = sum(map(self._queue.cancel_job, list(self._in_memory(function, state))))
+        purged = sum(map(self._queue.control.cancel_job, list(self._in_memory(function, state))))
         for row in _ROWS[state]:
             for priority in range(3):
                 purged += await self._purge_rows(function, priority, state, row)
@@ -293,17 +293,19 @@ class Inspector:
         for record in records:
             view = self._of_record(record)
             if view is not None and view.state == state:
-                job = self._queue.holdings.jobs.get(record.id) or self._queue.stored_only(record)
-                count += self._queue.cancel_job(job) if job is not None else self._queue.remove_dead(record)
+                job = self._queue.holdings.jobs.get(record.id) or self._queue.control.stored_only(record)
+                count += (
+                    self._queue.control.cancel_job(job) if job is not None else self._queue.control.remove_dead(record)
+                )
         return count
 
     async def pause(self, function: bytes) -> bool:
         """Hand out nothing of it until resume(), also after a restart. False: there are too many functions."""
-        return await self._settle(self._queue.pause(function))
+        return await self._settle(self._queue.control.pause(function))
 
     async def resume(self, function: bytes) -> bool:
         """False: it was not paused."""
-        return await self._settle(self._queue.resume(function))
+        return await self._settle(self._queue.control.resume(function))
 
     # -- how -----------------------------------------------------------------------------------------------------
 
@@ -363,10 +365,10 @@ class Inspector:
         job = self._queue.holdings.jobs.get(record.id)
         if job is not None:
             return self._of_job(job)
-        if self._queue.is_outdated(record):
+        if self._queue.control.is_outdated(record):
             return None
         return JobView(
-            self._queue.handle_of(record.id), record.id, record.function, _NAMES[record.state], record.priority,
+            self._queue.handles.of(record.id), record.id, record.function, _NAMES[record.state], record.priority,
             record.unique, record.reducer, True, record.submitted / 1e6, record.attempts, record.size,
             record.due / 1e6, record.note,
         )  # fmt: skip

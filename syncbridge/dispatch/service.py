@@ -155,7 +155,7 @@ class Service:
                 load_certificate(context, settings.tls)
         if self._server is not None and settings.functions != self._settings.functions:
             self._server.queue.now = time.monotonic()
-            self._server.queue.set_policies(policies(settings))
+            self._server.queue.control.set_policies(policies(settings))
             self._server.changed()
         self._settings = settings
         log.info("certificates and policies are taken up")

@@ -527,7 +527,7 @@ class Simulation:
         if not self.jobs:
             return
         entry = self.random.choice(list(self.jobs.values()))
-        if self.queue.cancel(b"H:h:%d" % entry.id, self.now):
+        if self.queue.control.cancel(b"H:h:%d" % entry.id, self.now):
             assert not entry.lane
             self.over(entry)
 

@@ -281,7 +281,7 @@ def test_a_high_rate_is_kept_with_coarse_timers() -> None:
 def test_a_function_takes_so_many_jobs_of_a_priority(by_command: bool) -> None:
     bench = bench_with(max_queued=(0, 0, 0) if by_command else (0, 2, 0))
     if by_command:
-        bench.queue.set_max_queued(b"f", 0, 2, -1)
+        bench.queue.control.set_max_queued(b"f", 0, 2, -1)
     for _ in range(3):
         bench.queue.submit(bench.client, b"f", 1, b"", b"", True, 0.0)  # all in one batch
     bench.commit()
@@ -289,7 +289,7 @@ def test_a_function_takes_so_many_jobs_of_a_priority(by_command: bool) -> None:
     bench.queue.submit(bench.client, b"f", 0, b"", b"", True, 0.0)
     bench.commit()
     assert bench.client.answers[-1] == 3
-    bench.queue.set_max_queued(b"f", 0, 0, 0)
+    bench.queue.control.set_max_queued(b"f", 0, 0, 0)
     bench.put(b"f")
     assert bench.client.answers[-1] == 4
 

@@ -340,7 +340,7 @@ def test_a_store_that_cannot_be_read_joins_nothing_and_knows_nothing() -> None:
 def test_a_paused_function_stays_paused_after_a_restart() -> None:
     bench = Bench()
     worker = bench.worker(b"f", asleep=True)
-    assert bench.queue.pause(b"f")
+    assert bench.queue.control.pause(b"f")
     bench.put(b"f")
     assert worker.noops == 0
     assert bench.grab(worker) is None
@@ -349,8 +349,8 @@ def test_a_paused_function_stays_paused_after_a_restart() -> None:
     assert bench.grab(worker) is None
     bench.queue.pre_sleep(worker, 0.0)
     assert bench.queue.stats(0.0)[b"f"].paused
-    assert bench.queue.resume(b"f")
-    assert not bench.queue.resume(b"f")
+    assert bench.queue.control.resume(b"f")
+    assert not bench.queue.control.resume(b"f")
     assert worker.noops == 1
     assert bench.grab(worker) == (b"f", 1)
     bench.commit()
@@ -359,19 +359,19 @@ def test_a_paused_function_stays_paused_after_a_restart() -> None:
 
 def test_a_function_with_jobs_or_workers_is_not_dropped() -> None:
     bench = Bench()
-    assert bench.queue.drop(b"f") == "unknown"
-    assert bench.queue.create(b"f")
-    assert bench.queue.drop(b"f") == "ok"
+    assert bench.queue.control.drop(b"f") == "unknown"
+    assert bench.queue.control.create(b"f")
+    assert bench.queue.control.drop(b"f") == "ok"
     bench.queue.submit(bench.client, b"f", 1, b"", b"", True, 0.0)
-    assert bench.queue.drop(b"f") == "busy"
+    assert bench.queue.control.drop(b"f") == "busy"
     bench.commit()
-    assert bench.queue.drop(b"f") == "busy"
+    assert bench.queue.control.drop(b"f") == "busy"
     worker = bench.worker(b"f")
     bench.grab(worker)
     bench.complete(worker, 1)
-    assert bench.queue.drop(b"f") == "busy"
+    assert bench.queue.control.drop(b"f") == "busy"
     bench.queue.reset_abilities(worker)
-    assert bench.queue.drop(b"f") == "ok"
+    assert bench.queue.control.drop(b"f") == "ok"
     assert b"f" not in bench.queue.functions
 
 
@@ -382,15 +382,15 @@ def test_cancelled_jobs_are_gone_and_their_clients_told() -> None:
     bench.put(LANE)
     worker = bench.worker(b"f")
     bench.grab(worker)
-    assert bench.queue.cancel(b"H:h:1", 0.0)
+    assert bench.queue.control.cancel(b"H:h:1", 0.0)
     assert not bench.queue.complete(worker, b"H:h:1", b"")
-    assert bench.queue.cancel(b"H:h:2", 0.0)
-    assert bench.queue.cancel(b"H:h:5", 0.0)
+    assert bench.queue.control.cancel(b"H:h:2", 0.0)
+    assert bench.queue.control.cancel(b"H:h:5", 0.0)
     assert bench.client.answers[-1] == (WORK_FAIL, 5, b"")
     for handle in (b"H:h:6", b"H:h:7", b"H:h:1", b"nonsense"):
-        assert not bench.queue.cancel(handle, 0.0)
-    bench.queue.cancel_anywhere(bench.client, b"H:h:4", 0.0, done=b"yes", unknown=b"no")
-    bench.queue.cancel_anywhere(bench.client, b"H:h:6", 0.0, done=b"yes", unknown=b"no")
+        assert not bench.queue.control.cancel(handle, 0.0)
+    bench.queue.control.cancel_anywhere(bench.client, b"H:h:4", 0.0, done=b"yes", unknown=b"no")
+    bench.queue.control.cancel_anywhere(bench.client, b"H:h:6", 0.0, done=b"yes", unknown=b"no")
     bench.commit()
     assert bench.client.answers[-2:] == [b"yes", b"no"]
     assert bench.stored() == {3: (b"f", READY, 0), 6: (LANE, READY, 0)}
@@ -409,7 +409,7 @@ def test_what_is_cancelled_while_it_is_read_stays_cancelled() -> None:
     assert record
     job = bench.queue.holdings.from_record(bench.queue.functions[b"f"], record)
     job.spilled = True
-    assert bench.queue.cancel_job(job)
+    assert bench.queue.control.cancel_job(job)
     batch = bench.queue.take()
     assert batch
     store.commit(batch.changes)

@@ -128,12 +128,12 @@ def test_a_scheduled_job_is_cancelled_in_memory_and_on_disk() -> None:
     store = MemoryStore()
     bench = Bench(store)
     bench.put(b"f", b"f", due=100.0)
-    assert bench.queue.cancel(b"H:h:1", 0.0)
+    assert bench.queue.control.cancel(b"H:h:1", 0.0)
     bench.commit()
     bench = Bench(store)
-    assert not bench.queue.cancel(b"H:h:2", 0.0)  # memory does not know it
-    bench.queue.cancel_anywhere(bench.client, b"H:h:2", 0.0, done=b"yes", unknown=b"no")
-    bench.queue.cancel_anywhere(bench.client, b"H:h:3", 0.0, done=b"yes", unknown=b"no")
+    assert not bench.queue.control.cancel(b"H:h:2", 0.0)  # memory does not know it
+    bench.queue.control.cancel_anywhere(bench.client, b"H:h:2", 0.0, done=b"yes", unknown=b"no")
+    bench.queue.control.cancel_anywhere(bench.client, b"H:h:3", 0.0, done=b"yes", unknown=b"no")
     bench.commit()
     assert bench.client.answers == [b"yes", b"no"]
     assert bench.stored() == {}
@@ -151,7 +151,7 @@ def test_a_dead_or_scheduled_job_is_requeued() -> None:
     bench.commit()
     other = Bench(bench.store)
     for number, expected in ((1, True), (3, True), (2, False), (4, False)):
-        assert other.queue.requeue(number, other.store.find(number)) is expected
+        assert other.queue.control.requeue(number, other.store.find(number)) is expected
     assert other.stored() == {1: (b"f", READY, 0), 2: (b"f", READY, 0), 3: (b"g", READY, 0)}
     worker = other.worker(b"f", b"g")
     assert {other.grab(worker), other.grab(worker), other.grab(worker)} == {(b"f", 1), (b"f", 2), (b"g", 3)}

@@ -1,0 +1,28 @@
+"""Handles: `H:<host>:<number>`, the name of a job to clients. Never given twice, whatever happens to the process."""
+
+from __future__ import annotations
+
+import socket
+
+_MAX_DIGITS = 18
+
+
+class Handles:
+    """Between ids and handles. `prefix`: what all handles of this server begin with."""
+
+    __slots__ = ("prefix",)
+
+    def __init__(self, host: str = "") -> None:
+        # Clients keep handles in 64 bytes.
+        self.prefix = f"H:{(host or socket.gethostname())[:32]}:".encode()
+
+    def of(self, number: int) -> bytes:
+        """The handle of the job with this id."""
+        return b"%b%d" % (self.prefix, number)
+
+    def number(self, handle: bytes) -> int | None:
+        """The id of the job that has, had or will have this handle; None: no handle of ours."""
+        digits = handle.removeprefix(self.prefix)
+        if not handle.startswith(self.prefix) or not digits.isdigit() or len(digits) > _MAX_DIGITS:
+            return None
+        return int(digits)
