@@ -126,6 +126,8 @@ class QueueConfig(Model):
     max_packet: Size = 64 * 2**20
     #: How long running jobs may go on after SIGTERM, seconds.
     shutdown: Duration = 5.0
+    #: A worker that reports nothing of a lane for so long loses the lane's jobs to another; 0: it keeps them.
+    lane_timeout: Duration = 0.0
     tls: TlsConfig | None = None
     http: GatewayConfig = GatewayConfig()
     admin: AdminConfig = AdminConfig()

@@ -11,7 +11,7 @@ import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from syncbridge.config import Address, HttpConfig, QueueConfig, SocketPath
 from syncbridge.dispatch.api import AdminServer, application
@@ -27,7 +27,7 @@ from syncbridge.dispatch.listeners import (
     server_context,
 )
 from syncbridge.dispatch.observation import QueueMetrics
-from syncbridge.dispatch.policy import Policies, Policy
+from syncbridge.dispatch.policy import LANE, Policies, Policy
 from syncbridge.dispatch.server import JobServer
 from syncbridge.dispatch.store import JobStore
 from syncbridge.errors import SyncbridgeError
@@ -196,5 +196,8 @@ class Service:
 
 
 def policies(settings: QueueConfig) -> Policies:
-    """What queue.functions says."""
-    return Policies(by_pattern=[(pattern, Policy(**dict(found))) for pattern, found in settings.functions.items()])
+    """What queue.functions and queue.lane_timeout say."""
+    return Policies(
+        by_pattern=[(pattern, Policy(**dict(found))) for pattern, found in settings.functions.items()],
+        lane=replace(LANE, timeout=settings.lane_timeout),
+    )
