@@ -37,8 +37,15 @@ class Sleepers:
         worker.sleeping = worker.idle = True
         for function in worker.functions:
             function.sleepers[worker] = function.idle[worker] = None
-        if not self.draining and any(f.queued and self.may_take(worker, f) for f in worker.functions):
+        if self.draining:
+            return
+        queued = [function for function in worker.functions if function.queued]
+        if any(self.may_take(worker, function) for function in queued):
             self._wake(worker)
+            return
+        for function in queued:
+            if function.lane and function.holder is None:
+                self.wake_one(function)  # beyond this worker's share, so within somebody else's
 
     def withdraw(self, worker: Worker, function: Function) -> None:
         """The worker can no longer do it."""

@@ -91,6 +91,25 @@ def test_an_idle_colleague_gets_his_share_of_the_lanes() -> None:
     assert bench.grab(greedy) == (lanes[2], 7)
 
 
+def test_a_lane_beyond_the_share_of_whoever_was_woken_is_offered_to_his_colleague() -> None:
+    a, b, c, d = (b"syncbridge.shop.%d" % n for n in range(4))
+    bench = Bench()
+    bench.put(a, a, b, c, d)
+    one, two = bench.worker(a, b, c, d), bench.worker(d, a, b, c)
+    assert bench.grab(two) == (d, 5)
+    assert [bench.grab(one) for _ in range(3)] == [(a, 1), (b, 3), (c, 4)]
+    bench.queue.pre_sleep(two, 0.0)
+    bench.queue.pre_sleep(one, 0.0)
+    bench.complete(one, 1)
+    assert (one.noops, two.noops) == (0, 1)
+    bench.complete(one, 3)
+    bench.complete(one, 4)  # two lanes are left, and whoever was woken has one of them already
+    assert bench.grab(two) is None
+    bench.queue.pre_sleep(two, 0.0)
+    assert (one.noops, two.noops) == (1, 1)
+    assert bench.grab(one) == (a, 2)
+
+
 def test_a_lane_left_to_a_colleague_who_gets_busy_is_offered_again() -> None:
     lanes = [b"syncbridge.shop.%d" % n for n in range(2)]
     bench = Bench()
