@@ -17,14 +17,13 @@ from dataclasses import replace
 from syncbridge import metrics
 from syncbridge.capture.binlog import events
 from syncbridge.capture.binlog.reader import BinlogReader
-from syncbridge.capture.changes import Shape, Transaction, event, row_events, sweep_event
+from syncbridge.capture.changes import Shape, Transaction, row_events, sweep_event
 from syncbridge.capture.connection import source_errors
 from syncbridge.capture.ddl.dialect import load_dialect
-from syncbridge.capture.heartbeat import HeartbeatTracker, HeartbeatWriter, record
-from syncbridge.capture.lanes import Lanes, lane_of
+from syncbridge.capture.delivery import TICK, Delivery, Stopped
+from syncbridge.capture.heartbeat import HeartbeatWriter, heartbeat_row
+from syncbridge.capture.lanes import lane_of
 from syncbridge.capture.mappings import take_up_mappings
-from syncbridge.capture.oversize import Oversize
-from syncbridge.capture.progress import Progress
 from syncbridge.capture.retention import Retention
 from syncbridge.capture.schema import SchemaMismatch, TableSchema
 from syncbridge.capture.session import Opener, Session
@@ -36,22 +35,16 @@ from syncbridge.capture.statements import Statements
 from syncbridge.capture.tables import HEARTBEAT, OWN_SCHEMA, WATERMARK, Tables
 from syncbridge.config import Config
 from syncbridge.errors import PositionLost, TransientError
-from syncbridge.event import UPDATE, Event, encode_job
+from syncbridge.event import Event
 from syncbridge.seams import LaneQueue, Mirror
 from syncbridge.state import State
-from syncbridge.state.requests import REWIND, SNAPSHOT
+from syncbridge.state.requests import REWIND
 from syncbridge.version import Version, parse
 
 log = logging.getLogger(__name__)
 
-#: Payload bytes waiting for the queue at which reading pauses: the binlog is the buffer.
-MAX_BACKLOG = 32 * 1024 * 1024
-#: Longest wait for something to happen, seconds.
-TICK = 0.05
 CHECKPOINT_INTERVAL = 0.2
 HOUSEKEEPING_INTERVAL = 1.0
-#: How long a stop waits for the queue to accept what was read.
-STOP_SECONDS = 5.0
 
 
 class _Rewind(Exception):
@@ -60,10 +53,6 @@ class _Rewind(Exception):
     def __init__(self, version: Version) -> None:
         super().__init__(str(version))
         self.version = version
-
-
-class _Stopped(Exception):
-    """Stop was asked for in the middle of a barrier: it is met again after the restart."""
 
 
 class Capture:
@@ -75,18 +64,14 @@ class Capture:
         self._queue = lane_queue
         self._stop = threading.Event()
         self._source = Source(config.source)
-        oversize = Oversize(config, state)
-        self._lanes = Lanes(
-            lane_queue, config.queue.lanes, config.queue.max_packet, slim=oversize.slim, refuse=oversize.refuse
-        )
-        self._progress = Progress()
+        self._delivery = Delivery(config, state, lane_queue, self._stop)
+        self._lanes = self._delivery.lanes
         self._tables = Tables(config, state)
         self._chunk_reader = ChunkReader(config.name, self._source.connect, self._source.connect_writer)
         self._snapshots = Snapshots(config.name, state, self._tables, self._chunk_reader, self)
         self._opener = Opener(config, state, self._source, mirror, self._tables, self._snapshots, self._chunk_reader)
         may_snapshot = config.source.snapshot != "never"
         self._statements = Statements(self._tables, self._snapshots, self.sweep, may_snapshot=may_snapshot)
-        self._heartbeats = HeartbeatTracker(config.queue.lanes)
         self._heartbeat: HeartbeatWriter | None = None
         self._retention = Retention()
         self._shapes: dict[int, tuple[TableSchema, Shape]] = {}
@@ -122,7 +107,7 @@ class Capture:
                     self._run_session()
                 except _Rewind as request:
                     self._rewind = request.version
-                except _Stopped:
+                except Stopped:
                     return
                 except PositionLost as error:
                     self._position_lost(error)
@@ -154,7 +139,7 @@ class Capture:
             self._heartbeat.reset()
         elif interval and self._session.writes:
             self._heartbeat = HeartbeatWriter(
-                self._config.name, interval, self._heartbeats, self._source.connect_writer
+                interval, self._delivery.heartbeats, self._source.connect_writer, heartbeat_row(self._config.name)
             )
             self._heartbeat.start()
 
@@ -186,7 +171,7 @@ class Capture:
         session, lanes = self._session, self._config.queue.lanes
         if session.lanes > lanes:
             log.info("%d lanes instead of %d: waiting until what they hold is applied", lanes, session.lanes)
-            self._wait_until_empty()
+            self._delivery.wait_until_empty(self.idle)
             session.lanes = lanes
         known = self._state.checkpoints.load()
         if known is not None and known.lanes != lanes:
@@ -218,8 +203,8 @@ class Capture:
             try:
                 for item in reader.feed(packet):  # a compressed transaction is one packet with many items
                     self._handle(item, len(packet))
-                    if self._queue.backlog_bytes > MAX_BACKLOG:
-                        self._wait_for_queue()
+                    if self._delivery.full:
+                        self._delivery.wait_for_room(self.idle)
                     if self.stopping:
                         return
                 return
@@ -233,7 +218,7 @@ class Capture:
 
     def _turn(self) -> None:
         """Everything that is due besides reading."""
-        self._hear_queue(0)
+        self._delivery.hear(0)
         self._snapshots.step()
         if self._snapshots.sweep_due and not self._in_transaction:
             self._snapshots.finish_sweeps()
@@ -247,24 +232,12 @@ class Capture:
     def idle(self, timeout: float) -> None:
         """Let the queue work while the loop waits for something else."""
         self._flush()
-        self._hear_queue(timeout)
-
-    def _hear_queue(self, timeout: float) -> None:
-        self._queue.poll(timeout)
-        self._progress.accepted(self._queue.accepted)
-        now = time.monotonic()
-        for lane, token in self._queue.answered():
-            age = self._heartbeats.age(token, now)
-            record(lane, self._heartbeats.answered(lane, token, now), age)
-
-    def _wait_for_queue(self) -> None:
-        while self._queue.backlog_bytes > MAX_BACKLOG // 2 and not self.stopping:
-            self.idle(TICK)
+        self._delivery.hear(timeout)
 
     def _flush(self) -> None:
         """Submit what is collected; the last transaction boundary is durable when that is."""
-        sequence = self._lanes.flush()
         if self._boundary is None:
+            self._lanes.flush()
             return
         (file, pos), self._boundary = self._boundary, None
         session = self._session
@@ -274,7 +247,7 @@ class Capture:
             if session is self._session:  # a later session may have another queue, or another epoch
                 self._durable = (file, pos, gtid_set)
 
-        self._progress.when_accepted(sequence, note)
+        self._delivery.when_durable(note)
 
     def _save_checkpoint(self) -> None:
         self._saved_at = time.monotonic()
@@ -285,22 +258,12 @@ class Capture:
 
     def _drain(self) -> None:
         """At stop: what was read becomes durable, within reason; the rest is read again."""
-        deadline = time.monotonic() + STOP_SECONDS
         self._flush()
-        while self._queue.backlog and time.monotonic() < deadline:
-            self._hear_queue(TICK)
-        self._hear_queue(0)
+        self._delivery.drain()
         self._save_checkpoint()
 
     def _housekeeping(self) -> None:
-        for request in self._state.requests.pending(SNAPSHOT):
-            names = {*self._tables.names(), *((row.db, row.table) for row in self._state.snapshots.all())}
-            if request.table:
-                names.add((request.db, request.table))
-            for db, table in sorted(names):
-                if request.db in ("", db) and request.table in ("", table) and self._tables.mapped(db, table):
-                    self._snapshots.request(db, table, str(request.payload.get("reason", "asked for")))
-            self._state.requests.done(request.id)
+        self._snapshots.take_requests()
         if rewinds := self._state.requests.pending(REWIND):
             self._save_checkpoint()
             raise _Rewind(min(parse(request.payload["version"]) for request in rewinds))
@@ -367,20 +330,7 @@ class Capture:
             if name == WATERMARK:
                 self._snapshots.watermark(after["token"], self._transaction, self._transaction.version(0))
             elif name == HEARTBEAT:
-                self._probe(after["token"])
-
-    def _probe(self, token: int) -> None:
-        """Send a heartbeat through every lane, behind everything captured so far."""
-        if not self._heartbeats.ours(token):
-            return
-        self._lanes.flush()
-        shape = Shape(*HEARTBEAT, ("pipeline",), {})
-        key = {"pipeline": self._config.name}
-        version = self._transaction.version(0)
-        probe = event(self._transaction, shape, UPDATE, key, None, key | {"token": token}, _now_us(), version)
-        workload = encode_job([probe])
-        for lane in range(self._lanes.count):
-            self._queue.probe(lane, workload, token)
+                self._delivery.probe(after["token"], self._transaction, _now_us())
 
     def _new_transaction(self, gtid: str, pos: int, ts_us: int) -> Transaction:
         session = self._session
@@ -446,35 +396,20 @@ class Capture:
 
     def emit(self, one: Event, size: int) -> None:
         """Put an event into its lane."""
-        source = one["source"]
-        lane = lane_of(source["db"], source["table"], list(one["key"].values()), self._lanes.count)
-        self._lanes.add(lane, one, size)
+        self._delivery.emit(one, size)
 
     def when_durable(self, action: Callable[[], None]) -> None:
         """Run `action` once everything emitted so far is durable in the queue."""
-        self._progress.when_accepted(self._lanes.flush(), action)
+        self._delivery.when_durable(action)
 
     def sweep(self, db: str, table: str, version: str) -> None:
         """Remove the table's keys older than `version`, behind a barrier."""
-        self._barrier(sweep_event(self._transaction, db, table, version, _now_us()))
+        self._delivery.barrier(sweep_event(self._transaction, db, table, version, _now_us()), self.idle)
 
     def _sweep_definition(self, db: str, table: str, definition: str) -> None:
         """Remove the keys of a mapping that is no longer configured."""
         version = self._transaction.version(0)
-        self._barrier(sweep_event(self._transaction, db, table, version, _now_us(), [definition]))
-
-    def _barrier(self, one: Event) -> None:
-        """Wait until the lanes are empty, submit a sweep, wait until it is done (DESIGN P2)."""
-        self._wait_until_empty()
-        self._lanes.add(0, one, 0)
-        self._wait_until_empty()
-
-    def _wait_until_empty(self) -> None:
-        self._lanes.flush()
-        while self._queue.backlog or self._queue.pending():
-            if self.stopping:
-                raise _Stopped
-            self.idle(0.02)
+        self._delivery.barrier(sweep_event(self._transaction, db, table, version, _now_us(), [definition]), self.idle)
 
 
 def _now_us() -> int:

@@ -52,6 +52,12 @@ def refusal(connection: Any, pipeline: str) -> str:
     return ""
 
 
+def heartbeat_row(pipeline: str) -> Callable[[Any, int], None]:
+    """Writes the pipeline's row of the heartbeat table, for HeartbeatWriter."""
+    sql = statements("heartbeat")["write-heartbeat"]
+    return lambda cursor, token: cursor.execute(sql, (pipeline, token, time.time_ns() // 1000))
+
+
 class HeartbeatTracker:
     """Which heartbeats are on their way, and what the answered ones say about lag. Times are monotonic seconds."""
 
@@ -105,9 +111,12 @@ class HeartbeatTracker:
 class HeartbeatWriter(threading.Thread):
     """Writes a heartbeat row every `interval` seconds; reconnects by itself; never stops capture."""
 
-    def __init__(self, pipeline: str, interval: float, tracker: HeartbeatTracker, connect: Callable[[], Any]) -> None:
+    def __init__(
+        self, interval: float, tracker: HeartbeatTracker, connect: Callable[[], Any], write: Callable[[Any, int], None]
+    ) -> None:
+        """`write(cursor, token)` writes the row."""
         super().__init__(name="heartbeat", daemon=True)
-        self._pipeline = pipeline
+        self._write_row = write
         self._interval = interval
         self._tracker = tracker
         self._connect = connect
@@ -145,9 +154,7 @@ class HeartbeatWriter(threading.Thread):
         token = self._tracker.written(time.monotonic(), time.time())
         try:
             with source_errors(), connection.cursor() as cursor:
-                cursor.execute(
-                    statements("heartbeat")["write-heartbeat"], (self._pipeline, token, time.time_ns() // 1000)
-                )
+                self._write_row(cursor, token)
         except SyncbridgeError:
             self._tracker.failed(token)
             raise

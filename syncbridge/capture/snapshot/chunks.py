@@ -105,6 +105,10 @@ class ChunkReader(threading.Thread):
         """How to place chunks of this source: by watermark rows, or without writing. Raises ConfigError."""
         self._placing = self._rows if by_row else placing_without_rows(server, self._interrupted)
 
+    def place_with(self, placing: Placing) -> None:
+        """Place chunks in a way of the caller's own."""
+        self._placing = placing
+
     def _interrupted(self, timeout: float) -> bool:
         return self._resetting.wait(timeout) or self._stopping.is_set()
 

@@ -22,7 +22,7 @@ from syncbridge.capture.start import file_number
 from syncbridge.capture.tables import Name, Tables
 from syncbridge.event import DELETE, READ, UPDATE, Event
 from syncbridge.state import Request, SnapshotRow, State
-from syncbridge.state.requests import REREAD
+from syncbridge.state.requests import REREAD, SNAPSHOT
 from syncbridge.state.snapshots import DONE, RUNNING, SWEEPING, WAITING
 
 log = logging.getLogger(__name__)
@@ -170,6 +170,17 @@ class Snapshots:
                 self._reader.read(
                     ChunkOrder(db=db, table=table, key_columns=self._tables.key_columns, keys=keys, purpose=batch)
                 )
+
+    def take_requests(self) -> None:
+        """Start what commands and workers asked for in the state: whole tables."""
+        for request in self._state.requests.pending(SNAPSHOT):
+            names = {*self._tables.names(), *((row.db, row.table) for row in self._state.snapshots.all())}
+            if request.table:
+                names.add((request.db, request.table))
+            for db, table in sorted(names):
+                if request.db in ("", db) and request.table in ("", table) and self._tables.mapped(db, table):
+                    self.request(db, table, str(request.payload.get("reason", "asked for")))
+            self._state.requests.done(request.id)
 
     def poll_requests(self) -> None:
         """Collect the re-reads asked for in the state."""
