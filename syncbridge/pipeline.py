@@ -17,6 +17,7 @@ from typing import Any
 
 from syncbridge import metrics
 from syncbridge.capture.capture import Capture
+from syncbridge.capture.trigger.capture import TriggerCapture
 from syncbridge.config import Config, HttpConfig, QueueConfig
 from syncbridge.dispatch.server import relax_garbage_collection
 from syncbridge.dispatch.service import ServerSettings, Service
@@ -48,7 +49,8 @@ def run_capture(config: Config) -> None:
     with _process(config.name, config.http):
         state = State.open(config.state, config.name)
         mirror = RedisMirror(config)
-        capture = Capture(config, state, _lanes(config), mirror)
+        kind = TriggerCapture if config.source.capture == "trigger" else Capture
+        capture = kind(config, state, _lanes(config), mirror)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: capture.stop())
         try:

@@ -28,14 +28,20 @@ log = logging.getLogger(__name__)
 class Tables:
     """Schemas by (db, table), as of the position being read."""
 
-    def __init__(self, config: Config, state: State) -> None:
+    def __init__(self, config: Config, state: State | None) -> None:
+        """`state` None: for commands that only ask which tables are mapped, and by which key."""
         self._config = config
-        self._state = state
+        self._recorded = state
         self._schemas: dict[Name, TableSchema] = {}
         self._blind: set[Name] = set()
         self._formerly: dict[str, set[str]] = {}  # field names of older renames, by mapping id
         self._seen: dict[Name, set[str]] = {}  # every column that the table ever had
         self._mapped: dict[Name, bool] = {}
+
+    @property
+    def _state(self) -> State:
+        assert self._recorded is not None, "these tables have no history"
+        return self._recorded
 
     def mapped(self, db: str, table: str) -> bool:
         """Whether any mapping covers the table, and nothing forbids it."""

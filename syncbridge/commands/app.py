@@ -14,7 +14,20 @@ import typer
 from typer.core import TyperGroup
 
 from syncbridge import __version__
-from syncbridge.commands import check, dead_letter, demo, explain, init, queue, run, server, snapshot, status, verify
+from syncbridge.commands import (
+    check,
+    dead_letter,
+    demo,
+    explain,
+    init,
+    queue,
+    run,
+    server,
+    snapshot,
+    status,
+    triggers,
+    verify,
+)
 from syncbridge.errors import SyncbridgeError
 
 #: Click's root of usage errors. Newer typers carry a click of their own: this finds the one in use.
@@ -89,6 +102,7 @@ explain.register(app)
 status.register(app)
 dead_letter.register(app)
 queue.register(app)
+triggers.register(app)
 demo.register(app)
 
 

@@ -17,8 +17,9 @@ from syncbridge.commands.checks.gather import server_facts, table_facts, version
 from syncbridge.commands.checks.gather_sink import sink_facts
 from syncbridge.commands.checks.local import judge_host
 from syncbridge.commands.checks.sink import judge_sink
-from syncbridge.commands.checks.source import judge_reading_account, judge_server, judge_writing_account
+from syncbridge.commands.checks.source import ServerFacts, judge_reading_account, judge_server, judge_writing_account
 from syncbridge.commands.checks.tables import judge_tables
+from syncbridge.commands.checks.triggers import judge_installed, judge_trigger_server
 from syncbridge.commands.options import DEFAULT_CONFIG, AsJson, ConfigPath
 from syncbridge.commands.output import count, say, say_json
 from syncbridge.config import Config, Url, load_config
@@ -92,6 +93,10 @@ def _source(config: Config, url: Url, *, tables: bool) -> list[Finding]:
                     "upgrade to MariaDB 10.6 or later, or to MySQL 8.0 or later",
                 )
             ]
+        if config.source.capture == "trigger":
+            findings = judge_trigger_server(facts, [mapping.db for mapping in config.mappings])
+            findings += judge_installed(config, connection) if tables else []
+            return findings + (_tables(config, connection, facts) if tables else [])
         findings = judge_server(facts, config.server_id, [mapping.db for mapping in config.mappings])
         findings += judge_reading_account(facts)
         if len(config.source.url) > 1 and (facts.on("read_only") or facts.on("super_read_only")):
@@ -99,8 +104,12 @@ def _source(config: Config, url: Url, *, tables: bool) -> list[Finding]:
         elif config.source.write_url is None:
             findings += judge_writing_account(facts, needed=False)
         if tables:
-            findings += judge_tables(config, table_facts(connection, config), facts.flavor, version)
+            findings += _tables(config, connection, facts)
     return findings
+
+
+def _tables(config: Config, connection: Any, facts: ServerFacts) -> list[Finding]:
+    return judge_tables(config, table_facts(connection, config), facts.flavor, version_of(facts))
 
 
 def _writer(config: Config, url: Url) -> list[Finding]:

@@ -31,12 +31,27 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 DEFAULT_KEY = "{_table}:{_key}"
 
 
+class TriggerConfig(_Model):
+    """How triggers hand changes over (capture: trigger)."""
+
+    #: outbox: a table of the source, written in the user's own transaction.
+    transport: Literal["outbox", "udf"] = "outbox"
+
+    @field_validator("transport")
+    @classmethod
+    def _built(cls, value: str) -> str:
+        if value == "udf":
+            raise ValueError("transport udf is not built yet; write outbox")
+        return value
+
+
 class SourceConfig(_Model):
     """Where rows come from."""
 
     #: One URL, or several: failover candidates, tried in order.
     url: tuple[UrlField, ...]
     capture: Literal["binlog", "trigger"] = "binlog"
+    trigger: TriggerConfig = TriggerConfig()
     #: Our id among the source's replicas; 0 derives one from the pipeline's name.
     server_id: int = Field(default=0, ge=0, le=2**32 - 1)
     snapshot: Literal["initial", "never"] = "initial"
@@ -68,15 +83,12 @@ class SourceConfig(_Model):
             raise ValueError("name at least one URL: mysql://user:password@host:3306")
         return value
 
-    @field_validator("capture")
-    @classmethod
-    def _capture_built(cls, value: str) -> str:
-        if value == "trigger":
-            raise ValueError("trigger capture is not built yet; write binlog")
-        return value
-
     @model_validator(mode="after")
-    def _tls_pair(self) -> SourceConfig:
+    def _possible(self) -> SourceConfig:
+        if self.capture == "trigger" and self.write_url is not None:
+            raise ImpossibleError(
+                ("write_url",), "an outbox lies on the primary: name the primary in url, leave this out"
+            )
         if (self.ssl_cert is None) != (self.ssl_key is None):
             missing = "ssl_cert" if self.ssl_cert is None else "ssl_key"
             raise ImpossibleError((missing,), "ssl_cert and ssl_key go together: name both or neither")

@@ -25,7 +25,6 @@ _NOT_BUILT = {
     ("mappings", "mode"): "mode is not built yet: leave it out, and every key holds its row",
     ("mappings", "member"): "collections are not built yet: leave member out and write type hash, json or string",
     ("mappings", "score"): "collections are not built yet: leave score out and write type hash, json or string",
-    ("source", "trigger"): "trigger capture is not built yet: leave trigger out and write capture: binlog",
 }
 #: Stands for a value that the document leaves out.
 _DEFAULT = object()

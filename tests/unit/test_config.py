@@ -215,8 +215,16 @@ QUEUE_REFUSALS = [
         (with_mapping('type: zset, member: "{id}"'), "mappings[0].member: not built yet", "hash, json or string"),
         (with_mapping('score: "{id}"'), "mappings[0].score: not built yet", "hash, json or string"),
         (with_mapping("type: zset"), "mappings[0].type: 'zset' is not possible", "not built yet"),
-        (with_source('url: "mysql://h", trigger: {}'), "source.trigger: not built yet", "capture: binlog"),
-        (with_source('url: "mysql://h", capture: trigger'), "source.capture: 'trigger' is not", "not built yet"),
+        (
+            with_source('url: "mysql://h", trigger: {transport: udf}'),
+            "source.trigger.transport: 'udf' is not",
+            "outbox",
+        ),
+        (
+            with_source('url: "mysql://h", capture: trigger, write_url: "mysql://w"'),
+            "source.write_url",
+            "leave this out",
+        ),
         (MINIMAL + "queue: {url: 'nats://h'}", "queue.url: is not possible", "only the embedded queue is built"),
         (MINIMAL.replace("redis:", "redis+sentinel:"), "sink.url: is not possible", "not built yet"),
         # missing

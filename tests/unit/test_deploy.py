@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from syncbridge.config import load_config
 from syncbridge.config.load import parse_config
-from syncbridge.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLE = REPOSITORY / "deploy" / "sync.yaml"
@@ -29,12 +26,3 @@ def test_the_example_shows_the_defaults() -> None:
         assert getattr(shown, section) == getattr(least, section)
     assert shown.sink.model_copy(update={"url": least.sink.url}) == least.sink
     assert shown.source.model_copy(update={"url": least.source.url}) == least.source
-
-
-def test_trigger_capture_is_refused_with_the_sentence_of_its_readme() -> None:
-    text = "{source: {url: 'mysql://a@b', capture: trigger}, sink: {url: 'redis://c'}, mappings: [{table: a.b}]}"
-    with pytest.raises(ConfigError) as refused:
-        parse_config(text, {})
-    sentence = "trigger capture is not built yet; write binlog"
-    assert sentence in str(refused.value) + (refused.value.hint or "")
-    assert sentence in (REPOSITORY / "triggers" / "README.md").read_text()

@@ -9,7 +9,11 @@ from importlib.resources import files
 @cache
 def statements(file: str) -> dict[str, str]:
     """The statements of `<file>.sql` by name, comments and surrounding space removed."""
-    text = files(__package__).joinpath(f"{file}.sql").read_text(encoding="utf-8")
+    return parse_statements(files(__package__).joinpath(f"{file}.sql").read_text(encoding="utf-8"))
+
+
+def parse_statements(text: str) -> dict[str, str]:
+    """The statements of such a file's text."""
     found: dict[str, list[str]] = {}
     lines: list[str] = []  # what stands before the first name is the file's header
     for line in text.splitlines():

@@ -1,0 +1,445 @@
+"""Capture from an outbox that triggers fill: rows in, lane jobs out, rows deleted once they are durable (DESIGN P1-P3).
+
+One thread runs the loop, as in capture/capture.py; heartbeats and snapshot chunks have threads of their own. Nothing
+is read twice on purpose: what the queue accepted and a crash left undeleted is read again under a version at least as
+high, and the guard in Redis makes that a no-op.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import select
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from syncbridge import metrics
+from syncbridge.capture.changes import Shape, Transaction, row_events, sweep_event
+from syncbridge.capture.connection import Server, fetch_one, identify, source_errors
+from syncbridge.capture.delivery import Delivery, Stopped
+from syncbridge.capture.heartbeat import HeartbeatWriter
+from syncbridge.capture.mappings import take_up_mappings
+from syncbridge.capture.schema import TableSchema
+from syncbridge.capture.snapshot.chunks import ChunkReader
+from syncbridge.capture.snapshot.snapshots import Snapshots
+from syncbridge.capture.source import Source
+from syncbridge.capture.tables import Name, Tables
+from syncbridge.capture.trigger.epoch import Epoch, EpochPlacing
+from syncbridge.capture.trigger.outbox import Outbox, OutboxRow, heartbeat_row
+from syncbridge.capture.trigger.shapes import TableShape, load, numbers, wanted_triggers, without_triggers
+from syncbridge.capture.trigger.start import OUTBOX, Beginning, begin
+from syncbridge.config import Config
+from syncbridge.errors import ConfigError, PositionLost, TransientError
+from syncbridge.event import CREATE, DELETE, UPDATE, Event, Row
+from syncbridge.seams import LaneQueue, Mirror
+from syncbridge.state import Checkpoint, State
+from syncbridge.state.requests import REREAD, REWIND, SNAPSHOT
+from syncbridge.version import Version
+
+log = logging.getLogger(__name__)
+
+#: Pause of a loop that found nothing, seconds: what outbox capture adds to the lag.
+IDLE = 0.02
+CHECKPOINT_INTERVAL = 0.5
+HOUSEKEEPING_INTERVAL = 1.0
+#: Between two looks at the catalogue, seconds.
+CATALOGUE_INTERVAL = 3.0
+
+
+@dataclass(slots=True)
+class _Session:
+    """One connection to the source and what belongs to it."""
+
+    server: Server
+    control: Any
+    queue_id: str
+    outbox: Outbox
+    #: InnoDB's numbers of the mapped tables, see shapes.numbers.
+    numbers: dict[Name, int]
+    epoch: Epoch = field(init=False)
+    shapes: dict[Name, TableShape] = field(default_factory=dict)
+    #: Lanes that may hold jobs, see Checkpoint.
+    lanes: int = 0
+
+    def close(self) -> None:
+        self.outbox.close()
+        self.control._force_close()
+
+
+class TriggerCapture:
+    """The capture stage for `capture: trigger`. `run()` returns when stopped and raises what time cannot mend."""
+
+    def __init__(self, config: Config, state: State, lane_queue: LaneQueue, mirror: Mirror) -> None:
+        self._config = config
+        self._state = state
+        self._queue = lane_queue
+        self._mirror = mirror
+        self._stop = threading.Event()
+        self._source = Source(config.source)
+        self._delivery = Delivery(config, state, lane_queue, self._stop)
+        self._tables = Tables(config, state)
+        self._chunk_reader = ChunkReader(config.name, self._source.connect, self._source.connect)
+        self._snapshots = Snapshots(config.name, state, self._tables, self._chunk_reader, self)
+        self._heartbeat: HeartbeatWriter | None = None
+        self._session: _Session
+        self._transaction: Transaction
+        self._afresh = ""  # why the next session must read every table
+        self._saved = (0, 0)  # (epoch, last) of the checkpoint
+        self._next_checkpoint = self._next_housekeeping = self._next_catalogue = 0.0
+        self._stale: list[str] = []  # tables whose triggers were complained about
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Ask run() to end: what is read is made durable, the checkpoint saved. Safe in a signal handler."""
+        self._stop.set()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    def run(self) -> None:
+        """Capture until stopped; reconnects by itself. Raises ConfigError, PermanentError and PositionLost."""
+        self._chunk_reader.start()
+        pause = 0.5
+        try:
+            while not self.stopping:
+                began = time.monotonic()
+                try:
+                    self._run_session()
+                except Stopped:
+                    return
+                except PositionLost as error:
+                    if self._config.source.snapshot == "never":
+                        raise
+                    self._afresh = str(error)
+                except TransientError as error:
+                    pause = 0.5 if time.monotonic() - began > 30 else min(2 * pause, 15.0)
+                    log.warning("%s (%s)", error, error.hint or "trying again")
+                    self._stop.wait(pause * (0.5 + random.random()))  # noqa: S311 - jitter
+        finally:
+            self._chunk_reader.stop()
+            if self._heartbeat is not None:
+                self._heartbeat.stop()
+            self._queue.close()
+
+    def _run_session(self) -> None:
+        queue_id = self._queue.connect()
+        with source_errors(self._source.settings):
+            control = self._source.elect()
+            try:
+                session = self._session = self._open(control, queue_id)
+            except BaseException:
+                control.close()
+                raise
+        try:
+            self._transaction = self._new_transaction(session.epoch.value, 0, _now_us())
+            self._settle_lanes()
+            with source_errors(self._source.settings):
+                take_up_mappings(
+                    self._config, self._state, self._tables, self._snapshots, session.control, self._sweep_definition
+                )
+            self._start_heartbeat()
+            self._loop()
+        finally:
+            self._delivery.lanes.clear()
+            session.close()
+
+    def _open(self, control: Any, queue_id: str) -> _Session:
+        server = identify(control)
+        refuse_several_primaries(control)
+        outbox = Outbox(self._config.name, self._source.connect)
+        try:
+            start = self._beginning(server, queue_id, outbox)
+            self._tables.restore(_version(start.epoch, start.last))
+            schemas = load(control, self._config, self._tables)
+            self._refuse_without_triggers(control, server, schemas)
+            outbox.last = start.last
+            session = _Session(server, control, queue_id, outbox, numbers(control, server, list(schemas)))
+            known = self._state.checkpoints.load()
+            session.lanes = max(self._config.queue.lanes, known.lanes if known else 0)
+            self._save(session, start.epoch)
+            session.epoch = Epoch(start.epoch, lambda epoch: self._save(session, epoch))
+            self._chunk_reader.place_with(EpochPlacing(session.epoch))
+            for name, schema in schemas.items():
+                self._tables.put(schema, _version(start.epoch, start.last))
+                session.shapes[name] = TableShape.of(schema, self._tables)
+            if start.snapshot:
+                self._read_everything(start.snapshot, list(schemas), initial=start.initial)
+        except BaseException:
+            outbox.close()
+            raise
+        self._afresh = ""
+        self._state.requests.done(*(request.id for request in self._state.requests.pending(REWIND)))
+        log.info("reading the outbox on %s behind id %d, epoch %d", server.version_text, start.last, start.epoch)
+        return session
+
+    def _beginning(self, server: Server, queue_id: str, outbox: Outbox) -> Beginning:
+        checkpoint = self._state.checkpoints.load()
+        start = begin(checkpoint, _identity(server), queue_id, self._mirror.epoch(), outbox.made)
+        if self._afresh and not start.snapshot:
+            start = Beginning(start.epoch + 1, 0, self._afresh)
+        if not start.snapshot or start.initial or self._config.source.snapshot != "never":
+            return start
+        if any(not request.table for request in self._state.requests.pending(SNAPSHOT)):
+            return start  # somebody ran the command below
+        raise PositionLost(f"cannot go on: {start.snapshot}", hint="read every table again: syncbridge snapshot")
+
+    def _refuse_without_triggers(self, control: Any, server: Server, schemas: dict[Name, TableSchema]) -> None:
+        wanted = wanted_triggers(self._config, server, schemas, self._tables)
+        if missing := without_triggers(control, self._config, wanted):
+            raise ConfigError(
+                f"{', '.join(missing)} {'have' if len(missing) > 1 else 'has'} no triggers, or older ones",
+                hint="syncbridge triggers install",
+            )
+
+    def _save(self, session: _Session, epoch: int) -> None:
+        """The checkpoint: ids up to the last one are read; those that are not durable yet are still in the outbox."""
+        self._mirror.raise_epoch(epoch)
+        self._state.checkpoints.save(
+            Checkpoint(
+                epoch=epoch,
+                server=_identity(session.server),
+                file=OUTBOX,
+                pos=session.outbox.last,
+                file_created=session.outbox.made,
+                gtid_set="",
+                queue_id=session.queue_id,
+                lanes=session.lanes,
+            )
+        )
+
+    def _read_everything(self, reason: str, names: list[Name], *, initial: bool) -> None:
+        if not initial:
+            log.warning("reading every table again: %s", reason)
+        if not initial or self._config.source.snapshot == "initial":
+            self._snapshots.restart_all(names, reason)
+
+    def _settle_lanes(self) -> None:
+        """What lanes that sync.yaml no longer names still hold is applied first: so a row keeps its order."""
+        session, lanes = self._session, self._config.queue.lanes
+        if session.lanes > lanes:
+            log.info("%d lanes instead of %d: waiting until what they hold is applied", lanes, session.lanes)
+            self._delivery.wait_until_empty(self.idle)
+        session.lanes = lanes
+
+    def _start_heartbeat(self) -> None:
+        interval = self._config.source.heartbeat
+        if self._heartbeat is not None:
+            self._heartbeat.reset()
+        elif interval:
+            self._heartbeat = HeartbeatWriter(
+                interval, self._delivery.heartbeats, self._source.connect, heartbeat_row(self._config.name)
+            )
+            self._heartbeat.start()
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        while not self.stopping:
+            found = self._poll()
+            self._delivery.hear(0)
+            self._snapshots.step()
+            if self._snapshots.expects_position:
+                place = self._session.epoch.place
+                self._snapshots.reached(place.file, place.pos)
+            if self._snapshots.sweep_due:
+                self._snapshots.finish_sweeps()
+            self._delivery.lanes.flush()
+            self._due(time.monotonic())
+            if not found:
+                select.select([self._queue.fileno()], [], [], IDLE)
+        self._delivery.lanes.flush()
+        self._delivery.drain()
+        self._save_checkpoint()
+
+    def _due(self, now: float) -> None:
+        if now >= self._next_checkpoint:
+            self._next_checkpoint = now + CHECKPOINT_INTERVAL
+            self._save_checkpoint()
+        if now >= self._next_housekeeping:
+            self._next_housekeeping = now + HOUSEKEEPING_INTERVAL
+            self._housekeeping()
+        if now >= self._next_catalogue:
+            self._next_catalogue = now + CATALOGUE_INTERVAL
+            with source_errors(self._source.settings):
+                self._look_at_catalogue()
+
+    def _poll(self) -> int:
+        """Read the next rows and submit them; the number of rows."""
+        if self._delivery.full:
+            self._delivery.wait_for_room(self.idle)
+        session = self._session
+        with source_errors(self._source.settings), session.epoch.reading:
+            rows = session.outbox.poll()
+            epoch = session.epoch.value
+        for row in rows:
+            self._take(row, epoch)
+        if rows:
+            ids = [row.id for row in rows]
+            self._delivery.when_durable(lambda: self._delete(session, ids))
+        return len(rows)
+
+    def _delete(self, session: _Session, ids: list[int]) -> None:
+        if session is self._session:
+            with source_errors(self._source.settings):
+                session.outbox.delete(ids)
+
+    def _take(self, row: OutboxRow, epoch: int) -> None:
+        transaction = self._transaction = self._new_transaction(epoch, row.id, row.written_us)
+        if row.op == "h":
+            self._delivery.probe(int(row.new_key or 0), transaction, _now_us())
+            return
+        shape = self._session.shapes.get((row.db, row.table))
+        if shape is None:
+            return  # no longer mapped, or dropped
+        for one in self._events(row, shape, transaction):
+            self._delivery.emit(one, 100 + len(row.old_row or "") + len(row.new_row or ""))
+        metrics.EVENTS_CAPTURED.labels(f"{row.db}.{row.table}", row.op).inc()
+
+    def _events(self, row: OutboxRow, table: TableShape, transaction: Transaction) -> list[Event]:
+        """The events of a row; none where it must be read from the table itself."""
+        old, new = table.whole(row.old_row), table.whole(row.new_row)
+        if row.op == CREATE and new is not None:
+            return list(row_events(transaction, table.shape, CREATE, [new], _now_us()))
+        if row.op == DELETE and old is not None:
+            return list(row_events(transaction, table.shape, DELETE, [old], _now_us()))
+        if row.op == UPDATE and old is not None and new is not None:
+            return list(row_events(transaction, table.shape, UPDATE, [(old, new)], _now_us()))
+        images = [image for image in (old, new) if image is not None]
+        for key in {text: table.read(text) for text in (row.old_key, row.new_key) if text is not None}.values():
+            self._read_again(table.shape, key, images)
+        return []
+
+    def _read_again(self, shape: Shape, key: Row, images: list[Row]) -> None:
+        payload: dict[str, Any] = {"key": {name: key.get(name) for name in shape.key_columns}}
+        if images:
+            payload |= {"rows": images, "types": shape.types}
+        self._state.requests.file(REREAD, shape.db, shape.table, payload)
+
+    def _save_checkpoint(self) -> None:
+        session = self._session
+        with session.epoch.reading:
+            now = (session.epoch.value, session.outbox.last)
+            if now != self._saved:
+                self._save(session, session.epoch.value)
+        self._saved = now
+        metrics.CHECKPOINT_TIME.set(time.time())
+
+    def _housekeeping(self) -> None:
+        self._snapshots.take_requests()
+        if self._state.requests.pending(REWIND):
+            raise PositionLost("Redis lost data, and an outbox does not go back")
+        self._snapshots.poll_requests()
+        with source_errors(self._source.settings):
+            if self._source.stepped_down(self._session.control):
+                raise TransientError(
+                    f"source {self._source.settings.address} has become read-only", hint="looking for the primary"
+                )
+            self._session.outbox.check()
+
+    def _look_at_catalogue(self) -> None:
+        """Follow what no trigger tells: tables altered, dropped, made or emptied."""
+        session, tables = self._session, self._tables
+        schemas = load(session.control, self._config, tables)
+        now = numbers(session.control, session.server, list(schemas))
+        version = _version(session.epoch.value, session.outbox.last)
+        for name in session.shapes.keys() - schemas.keys():
+            log.info("%s.%s is gone: removing its keys", *name)
+            tables.remove(*name, version)
+            self._snapshots.forget(*name)
+            self.sweep(*name, _version(self._rise(), 0))
+            del session.shapes[name]
+        for name, schema in schemas.items():
+            known = session.shapes.get(name)
+            if known is not None and known.schema == schema and now.get(name) == session.numbers.get(name):
+                continue
+            tables.put(schema, version)
+            session.shapes[name] = TableShape.of(schema, tables)
+            if known is None or known.schema != schema:
+                self._snapshots.request(*name, "new" if known is None else "its columns changed")
+            else:
+                self._snapshots.request(*name, "it was made anew: emptied, or put in place of another")
+        session.numbers = now
+        wanted = wanted_triggers(self._config, session.server, schemas, tables)
+        stale = without_triggers(session.control, self._config, wanted)
+        if stale and stale != self._stale:
+            log.warning("the triggers of %s are missing or older than the table: syncbridge triggers install",
+                        ", ".join(stale))  # fmt: skip
+        if self._stale and not stale:
+            for table in self._stale:  # what was written meanwhile may have gone past us
+                self._snapshots.request(*table.split(".", 1), "its triggers were put in order")  # type: ignore[call-arg]
+        self._stale = stale
+
+    # -- what snapshots need -------------------------------------------------------------------------------------------
+
+    def emit(self, one: Event, size: int) -> None:
+        self._delivery.emit(one, size)
+
+    def when_durable(self, action: Callable[[], None]) -> None:
+        self._delivery.when_durable(action)
+
+    def idle(self, timeout: float) -> None:
+        """Let the queue work while the loop waits for something else."""
+        self._delivery.lanes.flush()
+        self._delivery.hear(timeout)
+
+    def transaction_before(self, file: str, pos: int) -> Transaction:
+        """A chunk's version: its epoch's lowest, see epoch.py."""
+        return self._new_transaction(int(file.rpartition(".")[2]), 0, _now_us())
+
+    @property
+    def position(self) -> str:
+        return self._transaction.version(self._transaction.rows)
+
+    def sweep(self, db: str, table: str, version: str) -> None:
+        """Remove the table's keys older than `version`, behind a barrier."""
+        self._delivery.barrier(sweep_event(self._transaction, db, table, version, _now_us()), self.idle)
+
+    def _sweep_definition(self, db: str, table: str, definition: str) -> None:
+        """Remove the keys of a mapping that is no longer configured."""
+        version = _version(self._rise(), 0)
+        one = sweep_event(self._transaction, db, table, version, _now_us(), [definition])
+        self._delivery.barrier(one, self.idle)
+
+    def _rise(self) -> int:
+        self._session.epoch.rise()
+        return self._session.epoch.value
+
+    def _new_transaction(self, epoch: int, number: int, ts_us: int) -> Transaction:
+        return Transaction(
+            pipeline=self._config.name,
+            epoch=epoch,
+            server_id=self._session.server.server_id,
+            gtid="",
+            file=OUTBOX,
+            file_number=0,
+            pos=number,
+            ts_us=ts_us,
+        )
+
+
+def refuse_several_primaries(control: Any) -> None:
+    """Ids ascend in the order of commits on one primary only (DESIGN section 5). Raises ConfigError."""
+    for variable, refused in (("wsrep_on", "ON"), ("group_replication_single_primary_mode", "OFF")):
+        row = fetch_one(control, "SHOW GLOBAL VARIABLES LIKE %s", (variable,))
+        if row is not None and str(row[1]).upper() == refused:
+            raise ConfigError(
+                f"the source takes writes on several servers ({variable}={refused}), which an outbox cannot order",
+                hint="capture from the binlog: capture: binlog",
+            )
+
+
+def _identity(server: Server) -> str:
+    return server.identity or f"server {server.server_id}"
+
+
+def _version(epoch: int, number: int) -> str:
+    return str(Version(epoch, 0, number, 0))
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

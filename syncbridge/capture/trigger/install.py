@@ -1,0 +1,106 @@
+"""Putting triggers on the source and taking them off again. IO: one connection.
+
+New triggers are made before old ones go: for a moment a change is written twice, which does no harm; the other way
+round it would not be written at all. Triggers of anybody else are never touched.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pymysql
+
+from syncbridge.capture.connection import source_errors
+from syncbridge.capture.sql import quote
+from syncbridge.capture.trigger.render import Trigger, outbox_statements, outbox_table, prefix
+from syncbridge.errors import ConfigError
+
+_NO_TRIGGER_PRIVILEGE = {1142, 1227, 1044}
+_BINLOG_NEEDS_SUPER = 1419
+
+
+class Installed(NamedTuple):
+    """A trigger of ours that the source has."""
+
+    db: str
+    table: str
+    name: str
+
+
+class Plan(NamedTuple):
+    """What install() would do."""
+
+    missing: list[Trigger]
+    stale: list[Installed]
+    right: list[Installed]
+
+
+def installed(connection: Any, pipeline: str) -> list[Installed]:
+    """The triggers of this pipeline, whatever table they are on."""
+    sql = (
+        "SELECT trigger_schema, event_object_table, trigger_name FROM information_schema.triggers "
+        "WHERE LEFT(trigger_name, %s) = %s ORDER BY 1, 2, 3"
+    )
+    own = prefix(pipeline)
+    with source_errors(), connection.cursor() as cursor:
+        cursor.execute(sql, (len(own), own))
+        return [Installed(*map(str, row)) for row in cursor.fetchall()]
+
+
+def plan(connection: Any, pipeline: str, wanted: list[Trigger]) -> Plan:
+    """Compare what is there with what should be."""
+    there = installed(connection, pipeline)
+    names, right = {trigger.name for trigger in wanted}, {one.name for one in there}
+    return Plan(
+        missing=[trigger for trigger in wanted if trigger.name not in right],
+        stale=[one for one in there if one.name not in names],
+        right=[one for one in there if one.name in names],
+    )
+
+
+def install(connection: Any, pipeline: str, wanted: list[Trigger]) -> Plan:
+    """Make the outbox and the triggers that are missing, remove those that are stale. Raises ConfigError."""
+    found = plan(connection, pipeline, wanted)
+    with connection.cursor() as cursor:
+        # A trigger keeps the sql_mode and the character sets of the session that made it.
+        cursor.execute("SET SESSION sql_mode = '', NAMES utf8mb4")
+        for statement in outbox_statements(pipeline):
+            _execute(cursor, statement)
+        for trigger in found.missing:
+            _execute(cursor, trigger.statement)
+        for one in found.stale:
+            _execute(cursor, f"DROP TRIGGER IF EXISTS {quote(one.db)}.{quote(one.name)}")
+    return found
+
+
+def remove(connection: Any, pipeline: str) -> list[Installed]:
+    """Take every trigger of this pipeline off, then its outbox, then our schema where nothing else is in it."""
+    there = installed(connection, pipeline)
+    with connection.cursor() as cursor:
+        for one in there:
+            _execute(cursor, f"DROP TRIGGER IF EXISTS {quote(one.db)}.{quote(one.name)}")
+        _execute(cursor, f"DROP TABLE IF EXISTS {outbox_table(pipeline)}")
+        cursor.execute("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'syncbridge'")
+        if not cursor.fetchone()[0]:
+            _execute(cursor, "DROP DATABASE IF EXISTS syncbridge")
+    return there
+
+
+def _execute(cursor: Any, statement: str) -> None:
+    try:
+        cursor.execute(statement)
+    except pymysql.MySQLError as error:
+        number = error.args[0] if error.args else 0
+        if number == _BINLOG_NEEDS_SUPER:
+            raise ConfigError(
+                "the source lets only SUPER accounts create triggers while its binlog is on",
+                hint="SET GLOBAL log_bin_trust_function_creators=ON, or use an account with SUPER",
+            ) from error
+        if number in _NO_TRIGGER_PRIVILEGE:
+            raise ConfigError(
+                f"the account may not do this: {error.args[1]}",
+                hint="GRANT TRIGGER ON each mapped database, and CREATE, DROP, SELECT, INSERT, DELETE ON syncbridge.*"
+                " TO the account; or run the output of syncbridge triggers render as another one",
+            ) from error
+        with source_errors():
+            raise

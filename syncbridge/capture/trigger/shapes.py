@@ -1,0 +1,93 @@
+"""The mapped tables in trigger capture: how each looks now, whether its triggers fit, and whether it was emptied.
+
+There is no binlog to tell of DDL, so the catalogue is looked at every few seconds. IO at the edge: one connection.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pymysql
+
+from syncbridge.capture.changes import Shape
+from syncbridge.capture.connection import MARIADB, Server
+from syncbridge.capture.schema import TableSchema, load_tables
+from syncbridge.capture.tables import Name, Tables, existing_tables
+from syncbridge.capture.trigger.columns import reader
+from syncbridge.capture.trigger.install import installed
+from syncbridge.capture.trigger.render import Trigger, table_triggers
+from syncbridge.config import Config
+from syncbridge.event import Row
+
+#: Names that InnoDB writes as they are.
+_PLAIN = re.compile(r"[A-Za-z0-9_]+")
+_NO_PROCESS = 1227
+
+
+@dataclass(frozen=True, slots=True)
+class TableShape:
+    """What turns outbox rows of one table into events."""
+
+    schema: TableSchema
+    shape: Shape
+    read: Callable[[str], Row]
+
+    @classmethod
+    def of(cls, schema: TableSchema, tables: Tables) -> TableShape:
+        key = tables.key_columns(schema)
+        shape = Shape(schema.db, schema.table, key, schema.types(), tables.gone_columns(schema))
+        return cls(schema, shape, reader(schema))
+
+    def whole(self, text: str | None) -> Row | None:
+        """The row, or None when it must be read from the table: too large for JSON, or of an older trigger."""
+        if text is None:
+            return None
+        row = self.read(text)
+        if len(row) < len(self.schema.columns):
+            return None
+        return {column.name: row[column.name] for column in self.schema.columns}
+
+
+def load(connection: Any, config: Config, tables: Tables) -> dict[Name, TableSchema]:
+    """Every mapped table that has a key, as it is now. Raises ConfigError."""
+    found = load_tables(connection, existing_tables(connection, config))
+    return {name: schema for name, schema in found.items() if tables.mapped(*name) and tables.usable(schema)}
+
+
+def wanted_triggers(config: Config, server: Server, schemas: dict[Name, TableSchema], tables: Tables) -> list[Trigger]:
+    """The triggers that these tables must have."""
+    made: list[Trigger] = []
+    for schema in schemas.values():
+        key = tables.key_columns(schema)
+        made += table_triggers(config.name, schema, key, mariadb=server.flavor == MARIADB)
+    return made
+
+
+def without_triggers(connection: Any, config: Config, wanted: list[Trigger]) -> list[str]:
+    """`db.table` of those whose triggers are missing or older than the table."""
+    names = {trigger.name for trigger in installed(connection, config.name)}
+    return sorted({f"{trigger.db}.{trigger.table}" for trigger in wanted if trigger.name not in names})
+
+
+def numbers(connection: Any, server: Server, names: list[Name]) -> dict[Name, int]:
+    """InnoDB's number of each table: TRUNCATE gives a new one, and fires no trigger.
+
+    Empty where the account lacks PROCESS: then nothing tells of TRUNCATE. Names with odd characters are left out.
+    """
+    catalogue = "innodb_sys_tables" if server.flavor == MARIADB else "innodb_tables"
+    plain = {f"{db}/{table}": (db, table) for db, table in names if _PLAIN.fullmatch(db + table)}
+    found: dict[Name, int] = {}
+    with connection.cursor() as cursor:
+        try:
+            for name in plain:
+                cursor.execute(f"SELECT table_id FROM information_schema.{catalogue} WHERE name = %s", (name,))  # noqa: S608
+                if row := cursor.fetchone():
+                    found[plain[name]] = int(row[0])
+        except pymysql.err.OperationalError as error:
+            if error.args[0] != _NO_PROCESS:
+                raise
+            return {}
+    return found

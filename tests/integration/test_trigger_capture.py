@@ -1,0 +1,203 @@
+"""Trigger capture over an outbox, whole pipelines on real servers: `syncbridge run` with capture: trigger."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pipeline import Pipeline, mirrored_hashes, wait_same
+from tests.servers import Redis, SqlServer, eventually
+
+
+def triggered(folder: Path, source: SqlServer, redis: Redis, mappings: list[dict[str, Any]]) -> Pipeline:
+    pipeline = Pipeline(folder, source, redis, mappings)
+    pipeline.settings["source"]["capture"] = "trigger"
+    pipeline.write_config()
+    return pipeline
+
+
+@pytest.fixture
+def pipeline(source: SqlServer, redis_server: Redis, tmp_path: Path) -> Pipeline:
+    source.execute(
+        "CREATE TABLE orders (id INT PRIMARY KEY, customer INT, total DECIMAL(10,2), note TEXT, at TIMESTAMP(3) NULL)"
+    )
+    mappings: list[dict[str, Any]] = [{"table": f"{source.database}.orders", "key": "order:{id}"}]
+    one = triggered(tmp_path, source, redis_server, mappings)
+    source.execute("DROP DATABASE IF EXISTS syncbridge")
+    return one
+
+
+def insert(source: SqlServer, *numbers: int) -> None:
+    rows = ",".join(f"({n}, {n % 7}, {n}.5, 'note {n} ü', '2026-03-29 01:30:00.123')" for n in numbers)
+    columns = "id, customer, total, note, at"
+    source.execute("SET time_zone = '+02:00'", f"INSERT INTO orders ({columns}) VALUES {rows}")
+
+
+def installed(pipeline: Pipeline) -> None:
+    done = pipeline.command("triggers", "install")
+    assert done.returncode == 0, done.stderr
+    assert "3 triggers made" in done.stdout
+
+
+def test_rows_from_before_and_every_change_after_reach_redis(pipeline: Pipeline, source: SqlServer) -> None:
+    insert(source, *range(500))
+    installed(pipeline)
+    with pipeline.running():
+        assert wait_same(pipeline, "orders", "order:") == 500
+        insert(source, *range(500, 600))
+        source.execute(
+            "UPDATE orders SET total = total + 1, note = NULL WHERE id % 3 = 0",
+            "UPDATE orders SET id = id + 10000 WHERE id % 10 = 7",
+            "DELETE FROM orders WHERE id % 10 = 3",
+        )
+        with source.connect(autocommit=False) as connection, connection.cursor() as cursor:
+            cursor.execute("UPDATE orders SET note = 'rolled back'")
+            connection.rollback()
+            cursor.execute("UPDATE orders SET note = 'kept' WHERE id = 1")
+            cursor.execute("SAVEPOINT s")
+            cursor.execute("UPDATE orders SET note = 'not kept' WHERE id = 2")
+            cursor.execute("ROLLBACK TO s")
+            connection.commit()
+        assert wait_same(pipeline, "orders", "order:") == 540
+        eventually(lambda: source.value("SELECT COUNT(*) FROM syncbridge.outbox_shop WHERE op IN ('c', 'u', 'd')") == 0)
+        done = pipeline.command("verify")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_without_triggers_it_says_what_to_run(pipeline: Pipeline, source: SqlServer) -> None:
+    pipeline.start()
+    eventually(lambda: "syncbridge triggers install" in pipeline.log(), timeout=20)
+    assert pipeline.process is not None
+    assert pipeline.process.wait(20) == 2
+    assert pipeline.command("triggers", "status").returncode == 1
+    assert "triggers install" in pipeline.command("check").stdout
+    installed(pipeline)
+    assert pipeline.command("triggers", "status").returncode == 0
+
+
+def test_triggers_come_and_go_without_trace(pipeline: Pipeline, source: SqlServer) -> None:
+    source.execute("CREATE TRIGGER theirs AFTER INSERT ON orders FOR EACH ROW SET @x = 1")
+    installed(pipeline)
+    again = pipeline.command("triggers", "install", "--json")
+    assert '"missing": 0' in again.stdout
+    assert '"installed": 3' in again.stdout
+    source.execute("ALTER TABLE orders ADD extra INT DEFAULT 5")
+    stale = pipeline.command("triggers", "status", "--json")
+    assert stale.returncode == 1
+    assert '"stale": 3' in stale.stdout
+    upgraded = pipeline.command("triggers", "install", "--json")
+    assert '"missing": 3' in upgraded.stdout
+    assert pipeline.command("triggers", "status").returncode == 0
+    rendered = pipeline.command("triggers", "render").stdout
+    assert rendered.count("CREATE TRIGGER") == 3
+    removed = pipeline.command("triggers", "remove")
+    assert removed.returncode == 0, removed.stderr
+    left = source.execute("SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = DATABASE()")
+    assert left == [("theirs",)]
+    assert source.execute("SHOW DATABASES LIKE 'syncbridge'") == []
+
+
+def test_columns_added_and_a_table_emptied_are_followed(pipeline: Pipeline, source: SqlServer) -> None:
+    insert(source, *range(50))
+    installed(pipeline)
+    with pipeline.running():
+        wait_same(pipeline, "orders", "order:")
+        source.execute("ALTER TABLE orders ADD extra INT DEFAULT 5")
+        source.execute("INSERT INTO orders (id, extra) VALUES (1000, 7)", "UPDATE orders SET extra = 8 WHERE id = 3")
+        assert wait_same(pipeline, "orders", "order:") == 51
+        assert pipeline.command("triggers", "install").returncode == 0
+        source.execute("UPDATE orders SET extra = 9 WHERE id = 4")
+        assert wait_same(pipeline, "orders", "order:") == 51
+        source.execute("TRUNCATE orders")
+        insert(source, 1, 2)
+        assert wait_same(pipeline, "orders", "order:") == 2
+
+
+def test_a_row_too_large_for_json_is_read_from_its_table(
+    new_source: Callable[..., SqlServer], redis_server: Redis, tmp_path: Path
+) -> None:
+    source = new_source(max_allowed_packet="1M")
+    source.execute("CREATE DATABASE big")
+    source.database = "big"
+    source.execute("CREATE TABLE orders (id INT PRIMARY KEY, a LONGTEXT, b LONGTEXT)")
+    mappings: list[dict[str, Any]] = [{"table": "big.orders", "key": "order:{id}"}]
+    pipeline = triggered(tmp_path, source, redis_server, mappings)
+    installed(pipeline)
+    with pipeline.running():
+        source.execute(
+            "INSERT INTO orders VALUES (1, REPEAT('x', 700000), REPEAT('y', 700000)), (2, 'small', NULL)",
+            "UPDATE orders SET a = REPEAT('z', 600000) WHERE id = 1",
+        )
+        assert wait_same(pipeline, "orders", "order:") == 2
+        source.execute("DELETE FROM orders WHERE id = 1")
+        assert wait_same(pipeline, "orders", "order:") == 1
+
+
+def test_eight_sessions_with_rollbacks_while_tables_are_read_again(pipeline: Pipeline, source: SqlServer) -> None:
+    insert(source, *range(300))
+    installed(pipeline)
+    over = threading.Event()
+    counts: list[int] = []
+
+    def work(seed: int) -> None:
+        dice = random.Random(seed)
+        done = 0
+        with source.connect(autocommit=False) as connection, connection.cursor() as cursor:
+            while not over.is_set():
+                try:
+                    for _ in range(dice.randrange(1, 4)):
+                        number = dice.randrange(300)
+                        cursor.execute(
+                            dice.choice(
+                                (
+                                    f"UPDATE orders SET total = total + 1 WHERE id = {number}",
+                                    f"DELETE FROM orders WHERE id = {number}",
+                                    f"REPLACE INTO orders (id, customer, total) VALUES ({number}, {seed}, {done})",
+                                    f"INSERT INTO orders (id, note) VALUES ({number}, 'x') "
+                                    f"ON DUPLICATE KEY UPDATE note = CONCAT('n', {done})",
+                                )
+                            )
+                        )
+                    connection.rollback() if dice.random() < 0.25 else connection.commit()
+                    done += 1
+                except Exception:  # a deadlock: theirs, not ours
+                    connection.rollback()
+        counts.append(done)
+
+    with pipeline.running():
+        wait_same(pipeline, "orders", "order:")
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+        for thread in threads:
+            thread.start()
+        for _ in range(3):
+            assert pipeline.command("snapshot", "--wait", "--timeout", "60").returncode == 0
+        over.set()
+        for thread in threads:
+            thread.join()
+        rows = wait_same(pipeline, "orders", "order:")
+        print(f"{sum(counts)} transactions of 8 sessions, {rows} rows compared")
+        assert pipeline.command("verify").returncode == 0
+        assert pipeline.metric("syncbridge_dead_letters") == 0
+
+
+def test_an_emptied_outbox_and_a_lost_state_read_everything_again(pipeline: Pipeline, source: SqlServer) -> None:
+    insert(source, *range(100))
+    installed(pipeline)
+    with pipeline.running():
+        wait_same(pipeline, "orders", "order:")
+    source.execute(
+        "UPDATE orders SET total = 99", "TRUNCATE syncbridge.outbox_shop", "DELETE FROM orders WHERE id < 10"
+    )
+    with pipeline.running():
+        assert wait_same(pipeline, "orders", "order:") == 90
+        assert "emptied by somebody else" in pipeline.log()
+    (pipeline.folder / "state.db").unlink()
+    source.execute("UPDATE orders SET total = 98")
+    with pipeline.running():
+        assert wait_same(pipeline, "orders", "order:") == 90
+    assert len(mirrored_hashes(pipeline.redis, "order:*")) == 90
