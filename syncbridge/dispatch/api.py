@@ -61,11 +61,11 @@ class Inspection(Protocol):
     async def resume(self, function: bytes) -> bool: ...
 
 
-def application(inspect: Inspection, *, token: str, queue_id: str, promise: str) -> ASGIApp:
+def application(inspect: Inspection, *, token: str, queue_id: Callable[[], str], promise: str) -> ASGIApp:
     """The app; every request must carry the token."""
 
     async def about(request: Request) -> Any:
-        return {"server": "syncbridge", "version": __version__, "queue_id": queue_id, "durability": promise}
+        return {"server": "syncbridge", "version": __version__, "queue_id": queue_id(), "durability": promise}
 
     async def functions(request: Request) -> Any:
         return {"functions": await inspect.functions()}

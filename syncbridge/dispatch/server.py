@@ -338,9 +338,19 @@ class JobServer:
             self.queue.committed(batch)
             if self._observer is not None:
                 self._observer.commit(batch.seconds, len(batch.changes))
+            if self._store.queue_id != self.queue.queue_id:
+                self._another_queue()
         else:
             self._commit_failed(batch, error)
         self._round()
+
+    def _another_queue(self) -> None:
+        """The store came back without what it held: whoever counts on the queue's id must ask for it again."""
+        logger.error("the store lost what it held: this is another queue from now on, and every connection is closed")
+        self.queue.queue_id = self._store.queue_id
+        self._flush()
+        for connection in list(self.sessions):
+            connection.transport.close()
 
     def _commit_failed(self, batch: Batch, error: BaseException) -> None:
         expected = isinstance(error, SyncbridgeError)

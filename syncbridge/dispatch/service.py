@@ -120,7 +120,7 @@ class Service:
         app = application(
             Inspector(server),
             token=settings.token,
-            queue_id=self._store.queue_id,
+            queue_id=lambda: self._store.queue_id,
             promise=self._store.promise,
         )
         admin = AdminServer(app, listener)

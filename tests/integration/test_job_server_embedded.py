@@ -12,6 +12,8 @@ from syncbridge.dispatch import packets as p
 from syncbridge.dispatch.function import Tally
 from syncbridge.dispatch.queue import FunctionStats
 from syncbridge.dispatch.server import JobServer
+from syncbridge.dispatch.store import Changes
+from syncbridge.dispatch.store.memory import MemoryStore
 from syncbridge.dispatch.store.sqlite import SqliteStore
 from syncbridge.dispatch.worker_client import LaneWorker
 
@@ -48,6 +50,39 @@ async def submit(port: int, count: int) -> None:
         seen += sum(kind == p.JOB_CREATED for kind, _ in answers.receive(await reader.read(1 << 16)))
     writer.close()
     await writer.wait_closed()
+
+
+class Forgetful(MemoryStore):
+    """Becomes another queue when told to, as a Redis does that lost its data."""
+
+    lost = False
+
+    def commit(self, changes: Changes) -> None:
+        super().commit(changes)
+        if self.lost:
+            self.queue_id = "f" * 32
+
+
+async def queue_id(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    writer.write(b"queue id\n")
+    return await reader.readline()
+
+
+async def test_a_store_that_lost_its_queue_is_another_queue_for_everybody() -> None:
+    server = JobServer("127.0.0.1", 0, store := Forgetful())
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    before = await queue_id(reader, writer)
+    store.lost = True
+    writer.write(p.request(p.SUBMIT_JOB_BG, b"f", b"", b"x"))
+    assert b"H:" in await reader.read()  # answered, and then closed
+    writer.close()
+    await writer.wait_closed()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    assert before != await queue_id(reader, writer) == b"OK " + b"f" * 32 + b"\n"
+    writer.close()
+    await writer.wait_closed()
+    await server.stop()
 
 
 async def test_an_observer_hears_totals(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ async def ask(
     inspector: FakeInspector, method: str, target: str, token: str | None = f"Bearer {TOKEN}"
 ) -> tuple[int, Any, dict[bytes, bytes]]:
     """(status, JSON, headers) of one request to the app."""
-    app = application(inspector, token=TOKEN, queue_id="5" * 32, promise="full")
+    app = application(inspector, token=TOKEN, queue_id=lambda: "5" * 32, promise="full")
     path, _, query = target.partition("?")
     sent: list[Any] = []
 
