@@ -28,6 +28,9 @@ APPLY = Histogram("syncbridge_apply_seconds", "One batch applied to Redis", buck
 COMMIT = Histogram(
     "syncbridge_queue_commit_seconds", "One group commit of the queue's store, fsync included", buckets=_SECONDS
 )
+SYNC = Histogram(
+    "syncbridge_queue_sync_seconds", "The fsync of one group commit of the queue's store", buckets=_SECONDS
+)
 COMMIT_JOBS = Counter("syncbridge_queue_commit_jobs", "Jobs that group commits added, moved or removed")
 COMMIT_FAILED = Counter("syncbridge_queue_commits_failed", "Group commits that the queue's store refused")
 QUEUE_JOBS = Gauge(

@@ -74,8 +74,10 @@ class QueueMetrics:
             if count := getattr(tally, name):
                 counter.labels(label).inc(count)
 
-    def commit(self, seconds: float, changes: int) -> None:
+    def commit(self, seconds: float, sync_seconds: float, changes: int) -> None:
         metrics.COMMIT.observe(seconds)
+        if sync_seconds:
+            metrics.SYNC.observe(sync_seconds)
         metrics.COMMIT_JOBS.inc(changes)
 
     def commit_failed(self, reason: str) -> None:

@@ -51,8 +51,8 @@ class Observer(Protocol):
     def jobs(self, function: str, tally: Tally) -> None:
         """What happened to a function's jobs since the last call."""
 
-    def commit(self, seconds: float, changes: int) -> None:
-        """One group commit: how long it took and how many jobs it added, moved or removed."""
+    def commit(self, seconds: float, sync_seconds: float, changes: int) -> None:
+        """One group commit: its time, that of its fsync (0.0: not known), and how many jobs it added, moved, removed."""
 
     def commit_failed(self, reason: str) -> None:
         """The store did not take a commit; its submissions were refused."""
@@ -337,7 +337,7 @@ class JobServer:
                 logger.warning("the store is back")
             self.queue.committed(batch)
             if self._observer is not None:
-                self._observer.commit(batch.seconds, len(batch.changes))
+                self._observer.commit(batch.seconds, self._store.sync_seconds, len(batch.changes))
             if self._store.queue_id != self.queue.queue_id:
                 self._another_queue()
         else:

@@ -32,8 +32,8 @@ class Ledger:
         for name in Tally.__slots__:
             self.totals[function, name] += getattr(tally, name)
 
-    def commit(self, seconds: float, changes: int) -> None:
-        assert 0 < seconds < 10
+    def commit(self, seconds: float, sync_seconds: float, changes: int) -> None:
+        assert 0 < sync_seconds < seconds < 10
         self.commits += 1
         self.changes += changes
 

@@ -69,6 +69,7 @@ def test_rows_from_before_and_every_change_after_reach_redis(pipeline: Pipeline,
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("source", ["mariadb"], indirect=True)
 def test_without_triggers_it_says_what_to_run(pipeline: Pipeline, source: SqlServer) -> None:
     pipeline.start()
     eventually(lambda: "syncbridge triggers install" in pipeline.log(), timeout=20)
@@ -102,6 +103,7 @@ def test_triggers_come_and_go_without_trace(pipeline: Pipeline, source: SqlServe
     assert source.execute("SHOW DATABASES LIKE 'syncbridge'") == []
 
 
+@pytest.mark.parametrize("source", ["mariadb"], indirect=True)
 def test_columns_added_and_a_table_emptied_are_followed(pipeline: Pipeline, source: SqlServer) -> None:
     insert(source, *range(50))
     installed(pipeline)
@@ -185,6 +187,7 @@ def test_eight_sessions_with_rollbacks_while_tables_are_read_again(pipeline: Pip
         assert pipeline.metric("syncbridge_dead_letters") == 0
 
 
+@pytest.mark.parametrize("source", ["mariadb"], indirect=True)
 def test_an_emptied_outbox_and_a_lost_state_read_everything_again(pipeline: Pipeline, source: SqlServer) -> None:
     insert(source, *range(100))
     installed(pipeline)

@@ -140,6 +140,10 @@ class JobStore(Protocol):
         """What a commit that returned survives."""
 
     @property
+    def sync_seconds(self) -> float:
+        """How long the last commit took to become durable (its fsync), out of all its time; 0.0: not known."""
+
+    @property
     def next_id(self) -> int:
         """No job id from this one on was ever used."""
 

@@ -43,6 +43,7 @@ class MemcachedStore:
     """
 
     promise = Promise.MEMORY
+    sync_seconds = 0.0
 
     def __init__(self, url: str, durability: Promise = Promise.MEMORY) -> None:
         self._writer, self._reader = Link(url), Link(url)

@@ -22,6 +22,7 @@ class MemoryStore:
     """JobStore in dicts. No method walks over more than it returns, give or take what was removed lately."""
 
     promise = Promise.MEMORY
+    sync_seconds = 0.0
 
     def __init__(self) -> None:
         self.queue_id = secrets.token_hex(16)

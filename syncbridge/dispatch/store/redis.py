@@ -63,6 +63,9 @@ class RedisStore:
     and goes on with what is there.
     """
 
+    #: Redis does not tell its fsync from the rest.
+    sync_seconds = 0.0
+
     def __init__(self, url: str, durability: Promise = Promise.FULL) -> None:
         self._lease = Lease(url)
         self.queue_id, self.next_id, self._sequence = self._lease.take()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -82,6 +83,7 @@ class SqliteStore:
     def __init__(self, path: str | os.PathLike[str], *, durability: Promise = Promise.FULL) -> None:
         assert durability is not Promise.MEMORY, "that is MemoryStore"
         self.promise = durability
+        self.sync_seconds = 0.0
         self._path = Path(path)
         self._lock = lock(self._path)
         try:
@@ -126,7 +128,9 @@ class SqliteStore:
             if apply(changes):
                 self._places.save()
                 self._remember(changes)
+                started = time.perf_counter()
                 writer.execute("COMMIT")
+                self.sync_seconds = time.perf_counter() - started
                 return True
         except BaseException as error:
             self._roll_back()

@@ -35,6 +35,10 @@ class SqlStore:
     def next_id(self) -> int:
         return self._writer.next_id
 
+    @property
+    def sync_seconds(self) -> float:
+        return self._writer.sync_seconds
+
     def commit(self, changes: Changes) -> None:
         self._writer.commit(changes)
 

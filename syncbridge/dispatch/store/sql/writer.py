@@ -41,6 +41,8 @@ class Writer:
         self._owner = secrets.token_hex(16)
         #: Why this process may never commit again.
         self._over: SyncbridgeError | None = None
+        #: See JobStore.
+        self.sync_seconds = 0.0
         #: Confirmed commits.
         self._commits = 0
         #: The commit whose answer was lost.
@@ -123,11 +125,13 @@ class Writer:
             connection.rollback()
             written = self._write(connection, changes, exact=True)
         left = _forget_idle_functions(connection) if tidy else {}
+        started = time.perf_counter()
         try:
             connection.commit()
         except Exception:
             self._in_doubt = changes
             raise
+        self.sync_seconds = time.perf_counter() - started
         self._commits += 1
         self._undo = None
         self.next_id = max(self.next_id, changes.reserve)
