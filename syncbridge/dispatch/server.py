@@ -52,7 +52,7 @@ class Observer(Protocol):
         """What happened to a function's jobs since the last call."""
 
     def commit(self, seconds: float, sync_seconds: float, changes: int) -> None:
-        """One group commit: its time, that of its fsync (0.0: not known), and how many jobs it added, moved, removed."""
+        """One group commit: its time, that of its fsync (0.0: not known), and how many jobs it changed."""
 
     def commit_failed(self, reason: str) -> None:
         """The store did not take a commit; its submissions were refused."""
