@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import socket
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar, cast
 
 from syncbridge.config import Address
 from syncbridge.dispatch.batch import Batch
 from syncbridge.dispatch.function import Tally
+from syncbridge.dispatch.helper import Helper
 from syncbridge.dispatch.job import Job
 from syncbridge.dispatch.limits import Limits
 from syncbridge.dispatch.listeners import Listener, TcpListener
@@ -43,10 +44,12 @@ _COMMIT_RETRY = 0.5
 _MIN_DELAY = 0.001
 #: How long stop() waits for peers to read their last answers, seconds.
 _CLOSE_TIMEOUT = 1.0
+#: How often the observer hears of jobs, seconds.
+_REPORT_INTERVAL = 0.2
 
 
 class Observer(Protocol):
-    """Who wants to know what happens, in totals: called at most once per turn of the loop, never per job."""
+    """Who wants to know what happens, in totals: a few times a second, never per job."""
 
     def jobs(self, function: str, tally: Tally) -> None:
         """What happened to a function's jobs since the last call."""
@@ -92,6 +95,7 @@ class JobServer:
         self._commit: asyncio.Future[None] | None = None
         self._reading: asyncio.Future[list[tuple[Read, Any]]] | None = None
         self._retry_at = 0.0
+        self._report_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._started = False
         #: drain() waits for it.
@@ -107,8 +111,8 @@ class JobServer:
         self.queue = JobQueue(
             self._store, limits=self.limits, epoch=time.time() - time.monotonic(), policies=self._policies
         )
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="queue-commit")
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="queue-read")
+        self._thread = Helper(self._loop, "queue-commit")
+        self._reader = Helper(self._loop, "queue-read")
         try:
             for listener in self._listeners:
                 await listener.open(lambda: Connection(self))
@@ -143,8 +147,9 @@ class JobServer:
         await self._close_connections()
         if self._timer is not None:
             self._timer.cancel()
-        self._thread.shutdown()
-        self._reader.shutdown()
+        self._report(math.inf)
+        self._thread.stop()
+        self._reader.stop()
         self._store.close()
 
     async def drain(self, limit: float) -> int:
@@ -261,9 +266,8 @@ class JobServer:
         self._release_held()
         if self._idle is not None and not self._idle.done() and not self.queue.running:
             self._idle.set_result(None)
-        deadlines = [time for time in (deadline, self._retry_at) if time]
+        deadlines = [time for time in (deadline, self._retry_at, self._report(now)) if time]
         self._flush()
-        self._report()
         if self._timer is not None:
             self._timer.cancel()
         delay = max(min(deadlines, default=0.0) - now, _MIN_DELAY)
@@ -293,10 +297,10 @@ class JobServer:
             self._reading = self._run(self._reader, self._read, reads)
             self._reading.add_done_callback(self._reads_done)
 
-    def _run(self, thread: ThreadPoolExecutor, work: Callable[[_T], _R], what: _T) -> asyncio.Future[_R]:
+    def _run(self, thread: Helper, work: Callable[[_T], _R], what: _T) -> asyncio.Future[_R]:
         """In the thread; a store that is only memory is as quick as handing it over."""
         if not self._instant:
-            return self._loop.run_in_executor(thread, work, what)
+            return thread.ask(work, what)
         done: asyncio.Future[_R] = self._loop.create_future()
         try:
             done.set_result(work(what))
@@ -368,13 +372,20 @@ class JobServer:
             for connection in outputs:
                 connection.flush()
 
-    def _report(self) -> None:
+    def _report(self, now: float) -> float | None:
+        """Tell the observer, not too often; returns when there will be something to tell."""
         touched = self.queue.touched
-        if touched and self._observer is not None:
+        if not touched:
+            return None
+        if now < self._report_at:
+            return self._report_at
+        self._report_at = now + _REPORT_INTERVAL
+        if self._observer is not None:
             for function in touched:
                 self._observer.jobs(function.name.decode(errors="replace"), function.tally)
                 function.tally = Tally()
         touched.clear()
+        return None
 
 
 class _Settled:

@@ -28,7 +28,15 @@ from syncbridge.dispatch.store import (
     Result,
     StoredBacklog,
 )
-from syncbridge.dispatch.store.sqlite_file import connect, create_or_check, is_corrupt, lock, unavailable, unusable
+from syncbridge.dispatch.store.sqlite_file import (
+    connect,
+    create_or_check,
+    is_corrupt,
+    lay_out_log,
+    lock,
+    unavailable,
+    unusable,
+)
 from syncbridge.dispatch.store.sqlite_places import MAX_ID, PlaceKey, Places
 from syncbridge.dispatch.store.sqlite_salvage import around_damage
 from syncbridge.dispatch.store.syncer import Syncer
@@ -95,6 +103,7 @@ class SqliteStore:
             #: It held more than _SHRINK_FROM since it was last looked at, or may have.
             self._grown = True
             self._shrink()
+            lay_out_log(self._writer, self._path)
             self._reader = connect(self._path, durability)
         except sqlite3.Error as error:
             os.close(self._lock)

@@ -6,6 +6,7 @@ import fcntl
 import os
 import secrets
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,8 +18,9 @@ FORMAT = 2
 
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _MIGRATION = Path(__file__).with_name("migrate_1.sql")
-#: Pages of write-ahead log before SQLite copies them into the file (64 MiB): fewer, longer checkpoints.
-_CHECKPOINT_PAGES = 16_384
+#: Pages of write-ahead log before SQLite copies them into the file (16 MiB), and what the log is laid out for.
+_CHECKPOINT_PAGES = 4096
+_LOG_SIZE = 17 << 20
 #: The log is written over, not shortened, up to this size: that makes fsync cheaper. Bytes.
 _LOG_LIMIT = 128 << 20
 
@@ -33,6 +35,23 @@ def connect(path: Path, promise: Promise) -> sqlite3.Connection:
     connection.execute("PRAGMA cache_size=-65536")
     connection.execute("PRAGMA secure_delete=OFF")
     return connection
+
+
+def lay_out_log(writer: sqlite3.Connection, path: Path) -> None:
+    """Give the log its size in advance, in zeros, which to SQLite is what an older round of the log left there.
+
+    A commit that writes over what is there changes no size of a file: its fsync takes 110 instead of 240 µs (ext4).
+    """
+    writer.execute("UPDATE meta SET value = value WHERE name = 'format'")  # now there is a log
+    with suppress(OSError):  # it will grow as it goes, then
+        log = os.open(f"{path}-wal", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(log).st_size
+            if size < _LOG_SIZE:
+                os.pwrite(log, bytes(_LOG_SIZE - size), size)
+                os.fsync(log)
+        finally:
+            os.close(log)
 
 
 def create_or_check(writer: sqlite3.Connection, path: Path) -> dict[str, Any]:
