@@ -108,6 +108,7 @@ async def test_an_observer_hears_totals(tmp_path: Path) -> None:
     async with asyncio.timeout(10):
         while server.stats()[LANE] != FunctionStats(0, 0, 0, 0.0) or ledger.changes < 1000:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+    await server.stop()  # and whatever the observer was not told of yet
     assert ledger.totals == {
         (LANE, "submitted"): 500,
         (LANE, "completed"): 500,
@@ -117,7 +118,6 @@ async def test_an_observer_hears_totals(tmp_path: Path) -> None:
         (LANE, "dead"): 0,
         (LANE, "timed_out"): 0,
     }
-    await server.stop()
 
 
 async def test_start_and_stop_may_be_called_twice_and_the_store_is_let_go(tmp_path: Path) -> None:
