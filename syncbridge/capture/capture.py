@@ -7,7 +7,6 @@ written and snapshot chunks read by threads of their own, which hand their resul
 from __future__ import annotations
 
 import logging
-import random
 import select
 import threading
 import time
@@ -20,10 +19,11 @@ from syncbridge.capture.binlog.reader import BinlogReader
 from syncbridge.capture.changes import Shape, Transaction, row_events, sweep_event
 from syncbridge.capture.connection import source_errors
 from syncbridge.capture.ddl.dialect import load_dialect
-from syncbridge.capture.delivery import TICK, Delivery, Stopped
+from syncbridge.capture.delivery import TICK, Delivery
 from syncbridge.capture.heartbeat import HeartbeatWriter, heartbeat_row
 from syncbridge.capture.lanes import lane_of
 from syncbridge.capture.mappings import take_up_mappings
+from syncbridge.capture.reconnect import run_sessions
 from syncbridge.capture.retention import Retention
 from syncbridge.capture.schema import SchemaMismatch, TableSchema
 from syncbridge.capture.session import Opener, Session
@@ -99,27 +99,19 @@ class Capture:
     def run(self) -> None:
         """Capture until stopped; reconnects by itself. Raises ConfigError, PermanentError and PositionLost."""
         self._chunk_reader.start()
-        pause = 0.5
         try:
-            while not self.stopping:
-                began = time.monotonic()
-                try:
-                    self._run_session()
-                except _Rewind as request:
-                    self._rewind = request.version
-                except Stopped:
-                    return
-                except PositionLost as error:
-                    self._position_lost(error)
-                except TransientError as error:
-                    pause = 0.5 if time.monotonic() - began > 30 else min(2 * pause, 15.0)
-                    log.warning("%s (%s)", error, error.hint or "trying again")
-                    self._stop.wait(pause * (0.5 + random.random()))  # noqa: S311 - jitter
+            run_sessions(self._stop, self._run_or_rewind, self._position_lost)
         finally:
             self._chunk_reader.stop()
             if self._heartbeat is not None:
                 self._heartbeat.stop()
             self._queue.close()
+
+    def _run_or_rewind(self) -> None:
+        try:
+            self._run_session()
+        except _Rewind as request:
+            self._rewind = request.version
 
     def _position_lost(self, error: PositionLost) -> None:
         """The server refuses our place in its binlog: the next session reads every table again, where it may."""

@@ -8,7 +8,6 @@ high, and the guard in Redis makes that a no-op.
 from __future__ import annotations
 
 import logging
-import random
 import select
 import threading
 import time
@@ -19,9 +18,10 @@ from typing import Any
 from syncbridge import metrics
 from syncbridge.capture.changes import Shape, Transaction, row_events, sweep_event
 from syncbridge.capture.connection import Server, fetch_one, identify, source_errors
-from syncbridge.capture.delivery import Delivery, Stopped
+from syncbridge.capture.delivery import Delivery
 from syncbridge.capture.heartbeat import HeartbeatWriter
 from syncbridge.capture.mappings import take_up_mappings
+from syncbridge.capture.reconnect import run_sessions
 from syncbridge.capture.schema import TableSchema
 from syncbridge.capture.snapshot.chunks import ChunkReader
 from syncbridge.capture.snapshot.snapshots import Snapshots
@@ -104,27 +104,19 @@ class TriggerCapture:
     def run(self) -> None:
         """Capture until stopped; reconnects by itself. Raises ConfigError, PermanentError and PositionLost."""
         self._chunk_reader.start()
-        pause = 0.5
         try:
-            while not self.stopping:
-                began = time.monotonic()
-                try:
-                    self._run_session()
-                except Stopped:
-                    return
-                except PositionLost as error:
-                    if self._config.source.snapshot == "never":
-                        raise
-                    self._afresh = str(error)
-                except TransientError as error:
-                    pause = 0.5 if time.monotonic() - began > 30 else min(2 * pause, 15.0)
-                    log.warning("%s (%s)", error, error.hint or "trying again")
-                    self._stop.wait(pause * (0.5 + random.random()))  # noqa: S311 - jitter
+            run_sessions(self._stop, self._run_session, self._position_lost)
         finally:
             self._chunk_reader.stop()
             if self._heartbeat is not None:
                 self._heartbeat.stop()
             self._queue.close()
+
+    def _position_lost(self, error: PositionLost) -> None:
+        """The next session reads every table again, where it may."""
+        if self._config.source.snapshot == "never":
+            raise error
+        self._afresh = str(error)
 
     def _run_session(self) -> None:
         queue_id = self._queue.connect()
