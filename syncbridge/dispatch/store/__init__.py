@@ -26,7 +26,8 @@ class Promise(StrEnum):
 
     #: Survives a power cut.
     FULL = "full"
-    #: Survives the end of the process, and of the store's own server; a power cut may take the last seconds.
+    #: Survives the end of the process; a power cut, and with some engines a crash of their own server, may take what was
+    #: committed in the last second.
     BATCH = "batch"
     #: Survives nothing.
     MEMORY = "memory"
