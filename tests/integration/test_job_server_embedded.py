@@ -75,7 +75,7 @@ async def test_a_store_that_lost_its_queue_is_another_queue_for_everybody() -> N
     before = await queue_id(reader, writer)
     store.lost = True
     writer.write(p.request(p.SUBMIT_JOB_BG, b"f", b"", b"x"))
-    assert b"H:" in await reader.read()  # answered, and then closed
+    await reader.read()  # until it is closed
     writer.close()
     await writer.wait_closed()
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)

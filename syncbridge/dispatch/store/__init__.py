@@ -26,8 +26,8 @@ class Promise(StrEnum):
 
     #: Survives a power cut.
     FULL = "full"
-    #: Survives the end of the process; a power cut, and with some engines a crash of their own server, may take what was
-    #: committed in the last second.
+    #: Survives the end of the process; a power cut, and with some engines a crash of their own server, may take the
+    #: last second's commits.
     BATCH = "batch"
     #: Survives nothing.
     MEMORY = "memory"
