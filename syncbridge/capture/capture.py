@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import select
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,6 +31,7 @@ from syncbridge.capture.snapshot.snapshots import Snapshots
 from syncbridge.capture.source import Source
 from syncbridge.capture.start import file_number
 from syncbridge.capture.statements import Statements
+from syncbridge.capture.stopping import StopFlag
 from syncbridge.capture.tables import HEARTBEAT, OWN_SCHEMA, WATERMARK, Tables
 from syncbridge.config import Config
 from syncbridge.errors import PositionLost, TransientError
@@ -62,7 +62,7 @@ class Capture:
         self._config = config
         self._state = state
         self._queue = lane_queue
-        self._stop = threading.Event()
+        self._stop = StopFlag()
         self._source = Source(config.source)
         self._delivery = Delivery(config, state, lane_queue, self._stop)
         self._lanes = self._delivery.lanes

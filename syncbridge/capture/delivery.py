@@ -5,7 +5,6 @@ What capture from the binlog and capture from triggers have in common. Runs in c
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +14,7 @@ from syncbridge.capture.heartbeat import HeartbeatTracker, record
 from syncbridge.capture.lanes import Lanes, lane_of
 from syncbridge.capture.oversize import Oversize
 from syncbridge.capture.progress import Progress
+from syncbridge.capture.stopping import StopFlag
 from syncbridge.capture.tables import HEARTBEAT
 from syncbridge.config import Config
 from syncbridge.event import UPDATE, Event, encode_job
@@ -36,7 +36,7 @@ class Stopped(Exception):
 class Delivery:
     """Events in, durable jobs out. `queue` is polled only through here."""
 
-    def __init__(self, config: Config, state: State, queue: LaneQueue, stop: threading.Event) -> None:
+    def __init__(self, config: Config, state: State, queue: LaneQueue, stop: StopFlag) -> None:
         self.queue = queue
         self.heartbeats = HeartbeatTracker(config.queue.lanes)
         self._pipeline = config.name

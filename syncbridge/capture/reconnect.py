@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable
 
 from syncbridge.capture.delivery import Stopped
+from syncbridge.capture.stopping import StopFlag
 from syncbridge.errors import PositionLost, TransientError
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ _PAUSE, _MAX_PAUSE = 0.5, 15.0
 _SOUND = 30.0
 
 
-def run_sessions(stop: threading.Event, session: Callable[[], None], lost: Callable[[PositionLost], None]) -> None:
+def run_sessions(stop: StopFlag, session: Callable[[], None], lost: Callable[[PositionLost], None]) -> None:
     """Run `session()` until stopped, again and again: with backoff and jitter while the source or the queue is away.
 
     `lost`: the source refuses our place; it makes the next session start otherwise, or raises.

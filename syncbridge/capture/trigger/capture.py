@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import select
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from syncbridge.capture.schema import TableSchema
 from syncbridge.capture.snapshot.chunks import ChunkReader
 from syncbridge.capture.snapshot.snapshots import Snapshots
 from syncbridge.capture.source import Source
+from syncbridge.capture.stopping import StopFlag
 from syncbridge.capture.tables import Name, Tables
 from syncbridge.capture.trigger.epoch import Epoch, EpochPlacing
 from syncbridge.capture.trigger.outbox import Outbox, OutboxRow, heartbeat_row
@@ -77,7 +77,7 @@ class TriggerCapture:
         self._state = state
         self._queue = lane_queue
         self._mirror = mirror
-        self._stop = threading.Event()
+        self._stop = StopFlag()
         self._source = Source(config.source)
         self._delivery = Delivery(config, state, lane_queue, self._stop)
         self._tables = Tables(config, state)
