@@ -19,7 +19,7 @@ clients: venv ## Install other people's Gearman clients, which the tests drive, 
 	@scripts/install-clients
 
 test: venv servers clients ## Run all tests on real servers (ARGS="-k name" passes through to pytest)
-	@$(python) -m pytest -n $$(($$(nproc) + 1)) --maxprocesses 4 --dist worksteal $(ARGS)
+	@$(python) -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: venv ## Check style and types
 	$(python) -m ruff check .
