@@ -96,12 +96,14 @@ _MODULES = {
     "triggers": "triggers",
     "demo": "demo",
 }
+_registered: set[str] = set()
 
 
 def register(command: str = "") -> None:
     """Make a command known; all of them where it is none, for help and for the error."""
-    wanted = [_MODULES[command]] if command in _MODULES else dict.fromkeys(_MODULES.values())
-    for name in wanted:
+    wanted = {_MODULES[command]} if command in _MODULES else dict.fromkeys(_MODULES.values())
+    for name in [name for name in wanted if name not in _registered]:
+        _registered.add(name)
         import_module(f"syncbridge.commands.{name}").register(app)
 
 

@@ -57,6 +57,7 @@ class AdminService(Service):
     def run(self, *arguments: object) -> Result:
         """A command, in this process."""
         given = ["queue", *map(str, arguments), "--config", str(self.config)]
+        application.register()
         return CliRunner().invoke(application.app, given, prog_name="syncbridge")
 
     def __call__(self, *arguments: object, code: int = 0) -> str:
@@ -232,6 +233,7 @@ def test_what_goes_wrong_is_a_sentence(service: AdminService, tmp_path: Path, mo
         (1, "cannot be reached", ("--url", "http://127.0.0.1:1", "--token-file", own)),
         (1, "cannot be reached", ("--url", f"http://127.0.0.1:{service.port}", "--token-file", own)),
     ):
+        application.register()
         done = CliRunner().invoke(application.app, ["queue", "list", *map(str, arguments)], prog_name="syncbridge")
         assert (done.exit_code, sentence in done.stderr) == (code, True), done.output
         assert TOKEN not in done.output

@@ -38,8 +38,7 @@ mappings: [{{table: shop.orders}}, {{table: shop.items}}]
         self.state = State.open(f"sqlite:///{folder}/state.db", "shop")
 
     def run(self, *arguments: object) -> Result:
-        if not application.app.registered_commands:
-            application.register()
+        application.register()
         return CliRunner().invoke(application.app, [str(a) for a in arguments], prog_name="syncbridge")
 
     def __call__(self, *arguments: object, code: int = 0) -> str:
