@@ -8,7 +8,6 @@ import pytest
 
 from syncbridge.capture.schema import Column, TableSchema
 from syncbridge.capture.trigger.columns import literal, reader
-from syncbridge.capture.trigger.outbox import _runs
 from syncbridge.capture.trigger.render import prefix, table_triggers
 from syncbridge.capture.trigger.start import OUTBOX, begin
 from syncbridge.state import Checkpoint
@@ -78,7 +77,3 @@ def test_values_come_back_as_events_carry_them() -> None:
         "at": "2026-03-28 23:30:00.123", "never": "0000-00-00 00:00:00", "raw": "AAECAwQ=", "f": "100000000000000",
         "n": None,
     }  # fmt: skip
-
-
-def test_deleting_names_no_id_that_was_not_read() -> None:
-    assert list(_runs([3, 4, 5, 9, 11, 12])) == [(3, 5), (9, 9), (11, 12)]

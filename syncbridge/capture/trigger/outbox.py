@@ -1,35 +1,51 @@
-"""The outbox table as capture sees it: rows in order of their ids, deleted once they are durable in the queue.
+"""The outbox table as capture sees it: rows read once each, deleted when they are durable in the queue. IO; one thread.
 
-Ids are taken before the commit, so a row with a lower id may appear behind one with a higher id: poll() looks behind,
-too. Rows that were read and not deleted yet are remembered, so that each is returned once. IO only; one thread.
+Ids are taken before the commit, so a row may appear behind rows with higher ids. Each poll looks where that can happen
+(gaps.py) and behind the highest id in one read view, and takes the lowest ids first: so of two changes to one row the
+older is never read after the newer, in whatever epoch.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pymysql
+from pymysql.cursors import SSCursor
 
+from syncbridge.capture.trigger.gaps import Gaps
 from syncbridge.capture.trigger.render import outbox_table
 from syncbridge.errors import ConfigError, PositionLost
+
+log = logging.getLogger(__name__)
 
 #: Rows read in one go, and about how many characters of JSON.
 MAX_ROWS = 1000
 MAX_SIZE = 16 * 1024 * 1024
-#: Seconds between two looks for rows that committed behind others with higher ids.
-LOOK_BEHIND = 0.1
-#: Late rows read in one go: they are few.
-_LATE_ROWS = 20
-#: Rows deleted by one statement.
+#: Seconds between two looks at what is in the table without having been read; a slow look waits longer for the next.
+LOOK_BEHIND = 1.0
+_LOOKING_SHARE = 50
+#: An id that is nowhere in the table is given up after so many seconds. Between an id and its row lies no wait: this
+#: is for a server that holds its breath. Whatever comes later still is found by looking behind.
+_GRACE = 5.0
+#: Rows deleted by one statement, gaps looked at by one SELECT (both servers limit what they optimise).
 _DELETE = 1000
+_GAPS = 2000
+#: Seconds that a DELETE waits for somebody's lock, and until it is tried again.
+_LOCK_WAIT = 1
+_DELETE_AGAIN = 10.0
 
+#: The row that is never deleted. Triggers cannot write it: their ids begin at 1.
+_MARK = 0
 _COLUMNS = "id, written_us, op, db, name, old_key, new_key, old_row, new_row"
 #: Unknown database, unknown table.
 _NO_TABLE = (1049, 1146)
+#: Lock wait time-out, deadlock, read-only server (two numbers): time mends them, and reading can go on.
+_NOT_NOW = (1205, 1213, 1290, 1836)
 _COUNTER = re.compile(r"AUTO_INCREMENT=(\d+)")
 
 
@@ -54,97 +70,183 @@ class Outbox:
     def __init__(self, pipeline: str, connect: Callable[[], Any]) -> None:
         #: The highest id ever read.
         self.last = 0
-        self._table = outbox_table(pipeline)
+        # The optimizer's idea of how many rows there are is always an old one: it must not choose to read them all.
+        self._name = outbox_table(pipeline)
+        self._table = f"{self._name} FORCE INDEX (PRIMARY)"
         #: Tells this table from a later one of its name.
         self.made = 0
+        #: Up to here every id was read or is a gap; None before the first poll.
+        self._place: int | None = None
+        self._gaps = Gaps()
+        #: Rows that were read; those of them that could not be deleted when it was time.
         self._taken: set[int] = set()
-        self._looked = 0.0
+        self._undeleted: set[int] = set()
+        self._next_look = self._next_delete = 0.0
         self._connection = connect()
         try:
-            with self._connection.cursor() as cursor:
-                # Deleting must not lock the gaps into which users insert.
-                cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            self._step = self._prepare()
             self.made = self._mark()
         except pymysql.MySQLError as error:
             self.close()
             if error.args[0] not in _NO_TABLE:
                 raise
-            table = self._table.replace("`", "")
+            table = self._name.replace("`", "")
             raise ConfigError(f"the source has no outbox {table}", hint="syncbridge triggers install") from error
+
+    def _prepare(self) -> int:
+        """Set the session up; the distance of the ids that the server gives out."""
+        with self._connection.cursor() as cursor:
+            # Under READ COMMITTED InnoDB takes no DELETE where the binlog has statements.
+            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            cursor.execute(
+                "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO',"
+                f" innodb_lock_wait_timeout = {_LOCK_WAIT}, lock_wait_timeout = {_LOCK_WAIT}"
+            )
+            cursor.execute("USE syncbridge")  # DELETE with an alias needs one
+            cursor.execute("SELECT @@global.auto_increment_increment")
+            return int(cursor.fetchone()[0])
 
     def close(self) -> None:
         self._connection._force_close()
 
+    # -- reading -------------------------------------------------------------------------------------------------------
+
     def poll(self) -> list[OutboxRow]:
-        """The next rows, ascending except for late ones, which come first."""
-        rows: list[OutboxRow] = []
+        """The next rows, ascending, late ones among them."""
         now = time.monotonic()
-        if now - self._looked >= LOOK_BEHIND:
-            self._looked = now
-            rows = self._late()
-        if (end := self._end_of_batch()) > self.last:
-            rows += self._select(f"id > {self.last} AND id <= {end} ORDER BY id")
-            self.last = end
-        rows = [row for row in rows if row.op != "s"]
-        self._taken.update(row.id for row in rows)
-        return rows
+        if self._place is None:
+            self._place = self._begin()
+        if now >= self._next_look:
+            self._look_behind(now)
+        if self._undeleted and now >= self._next_delete:
+            self._delete_again(now)
+        ids = self._visible()
+        if not ids:
+            return []
+        late = [number for number in ids if number <= self._place]
+        self._gaps.filled(late)
+        for number in ids[len(late) :]:
+            if number - self._place > self._step:
+                self._gaps.passed(self._place + 1, number - 1, now)
+            self._place = number
+        self.last = max(self.last, self._place)
+        self._taken.update(ids)
+        return self._select(ids)
 
-    def _end_of_batch(self) -> int:
-        """The id up to which rows fit into memory together; a row alone always does."""
-        size, end = 0, self.last
+    def _begin(self) -> int:
+        """Where reading begins: before the lowest id that is there, committed or not."""
         with self._connection.cursor() as cursor:
-            cursor.execute(
-                f"SELECT id, COALESCE(LENGTH(old_row), 0) + COALESCE(LENGTH(new_row), 0) FROM {self._table} "  # noqa: S608
-                f"WHERE id > {self.last} ORDER BY id LIMIT {MAX_ROWS}"
-            )
-            for number, length in cursor.fetchall():
-                size += length
-                if size > MAX_SIZE and end > self.last:
-                    break
-                end = number
-        return end
+            self._dirty(cursor, f"SELECT MIN(id) FROM {self._table} WHERE id > {_MARK}")  # noqa: S608 - our own names
+            (lowest,) = cursor.fetchone()
+        return self.last if lowest is None else int(lowest) - 1
 
-    def _late(self) -> list[OutboxRow]:
-        with self._connection.cursor() as cursor:
-            cursor.execute(f"SELECT id FROM {self._table} WHERE id <= {self.last} AND op <> 's'")  # noqa: S608
-            found = sorted(number for (number,) in cursor.fetchall() if number not in self._taken)[:_LATE_ROWS]
-        return self._select(f"id IN ({','.join(map(str, found))}) ORDER BY id") if found else []
+    def _visible(self) -> list[int]:
+        """The lowest ids that are there and not read, as many as fit into memory; a row alone always does.
 
-    def _select(self, condition: str) -> list[OutboxRow]:
+        One statement, hence one read view: of changes to one row that it shows, none lacks its predecessors.
+        """
+        conditions = [*self._in_gaps(), f"id > {self._place}"]
+        size = "COALESCE(LENGTH(old_row), 0) + COALESCE(LENGTH(new_row), 0)"
+        sql = " UNION ALL ".join(
+            f"(SELECT id, {size} FROM {self._table} WHERE {condition} ORDER BY id LIMIT {MAX_ROWS})"  # noqa: S608
+            for condition in conditions
+        )
         with self._connection.cursor() as cursor:
-            cursor.execute(f"SELECT {_COLUMNS} FROM {self._table} WHERE {condition}")  # noqa: S608 - our own names
+            cursor.execute(sql)
+            found = sorted(cursor.fetchall())[:MAX_ROWS]
+        total = 0
+        ids: list[int] = []
+        for number, length in found:
+            total += length
+            if total > MAX_SIZE and ids:
+                break
+            ids.append(number)
+        return ids
+
+    def _in_gaps(self) -> Iterator[str]:
+        gaps = list(self._gaps)
+        for start in range(0, len(gaps), _GAPS):
+            yield " OR ".join(f"id BETWEEN {gap.first} AND {gap.last}" for gap in gaps[start : start + _GAPS])
+
+    def _look_behind(self, now: float) -> None:
+        """Which gaps are still alive: a dirty read shows what others have inserted and not committed."""
+        with self._connection.cursor(SSCursor) as cursor:
+            where = f"id > {_MARK} AND id <= {self._place}"
+            self._dirty(cursor, f"SELECT id FROM {self._table} WHERE {where} ORDER BY id")  # noqa: S608 - numbers
+            there = [number for (number,) in cursor if number not in self._taken]
+        self._gaps.renew(there, now, now - _GRACE)
+        took = time.monotonic() - now
+        self._next_look = now + max(LOOK_BEHIND, took * _LOOKING_SHARE)
+
+    def _dirty(self, cursor: Any, sql: str) -> None:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED")  # for one statement
+        cursor.execute(sql)
+
+    def _select(self, ids: Sequence[int]) -> list[OutboxRow]:
+        sql = f"SELECT {_COLUMNS} FROM {self._table} WHERE id IN ({_list(ids)}) ORDER BY id"  # noqa: S608 - numbers
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql)
             return [OutboxRow(*row) for row in cursor.fetchall()]
 
+    # -- deleting ------------------------------------------------------------------------------------------------------
+
     def delete(self, ids: Iterable[int]) -> None:
-        """These rows are durable in the queue."""
+        """These rows are durable in the queue. What somebody has locked is deleted later."""
         ordered = sorted(ids)
-        with self._connection.cursor() as cursor:
-            for start in range(0, len(ordered), _DELETE):
-                some = ordered[start : start + _DELETE]
-                # Never a range over ids that were not read: a row may commit into it at any time.
-                ranges = " OR ".join(f"id BETWEEN {first} AND {last}" for first, last in _runs(some))
-                cursor.execute(f"DELETE FROM {self._table} WHERE {ranges}")  # noqa: S608 - numbers
-        self._taken.difference_update(ordered)
+        for start in range(0, len(ordered), _DELETE):
+            some = ordered[start : start + _DELETE]
+            if not self._delete(some):
+                self._undeleted.update(some)
+                self._next_delete = time.monotonic() + _DELETE_AGAIN
+
+    def _delete_again(self, now: float) -> None:
+        ordered = sorted(self._undeleted)
+        for start in range(0, len(ordered), _DELETE):
+            some = ordered[start : start + _DELETE]
+            if not self._delete(some):
+                self._next_delete = now + _DELETE_AGAIN
+                return
+            self._undeleted.difference_update(some)
+
+    def _delete(self, ids: Sequence[int]) -> bool:
+        # Each id is looked up by itself: a scan, and even the end of a range, would lock rows of transactions that are
+        # open, and wait for them. IN and FORCE INDEX are no help: where the table is small, servers scan it.
+        ids_table = f"JSON_TABLE('[{_list(ids)}]', '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) AS durable"
+        sql = f"DELETE box FROM {ids_table} STRAIGHT_JOIN {self._name} AS box ON box.id = durable.id"
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute(sql)
+        except pymysql.MySQLError as error:
+            if error.args[0] not in _NOT_NOW:
+                raise
+            log.warning("rows of the outbox cannot be deleted now: %s (trying again)", error.args[1])
+            return False
+        self._taken.difference_update(ids)
+        return True
+
+    # -- the table itself ----------------------------------------------------------------------------------------------
 
     def _mark(self) -> int:
         """The number in the table's mark, a row that is never deleted: a table that was emptied has lost it."""
+        find = f"SELECT new_key FROM {self._table} WHERE id = {_MARK}"  # noqa: S608 - our own names
         with self._connection.cursor() as cursor:
-            cursor.execute(f"SELECT new_key FROM {self._table} WHERE op = 's' ORDER BY id LIMIT 1")  # noqa: S608
+            cursor.execute(find)
             row = cursor.fetchone()
             if row is None:
-                row = (str(random.getrandbits(62)),)
-                sql = f"INSERT INTO {self._table} (written_us, op, db, name, new_key) VALUES (0, 's', '', '', %s)"  # noqa: S608
-                cursor.execute(sql, row)
+                sql = f"INSERT IGNORE INTO {self._name} (id, written_us, op, db, name, new_key)"
+                cursor.execute(f"{sql} VALUES ({_MARK}, 0, 's', '', '', %s)", (str(random.getrandbits(62)),))
+                cursor.execute(find)
+                row = cursor.fetchone()
         return int(row[0])
 
     def check(self) -> None:
         """Raises PositionLost when ids began anew: somebody emptied the table, with changes nobody had read."""
         with self._connection.cursor() as cursor:
-            cursor.execute(f"SHOW CREATE TABLE {self._table}")
+            cursor.execute(f"SHOW CREATE TABLE {self._name}")
             found = _COUNTER.search(cursor.fetchone()[1])
         if (int(found[1]) if found else 1) <= self.last or self._mark() != self.made:
             raise PositionLost(
-                f"the outbox {self._table.replace('`', '')} was emptied by somebody else",
+                f"the outbox {self._name.replace('`', '')} was emptied by somebody else",
                 hint="read every table again: syncbridge snapshot",
             )
 
@@ -155,12 +257,5 @@ def heartbeat_row(pipeline: str) -> Callable[[Any, int], None]:
     return lambda cursor, token: cursor.execute(sql, (time.time_ns() // 1000, str(token)))
 
 
-def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
-    """(first, last) of each run of consecutive numbers."""
-    start = previous = numbers[0]
-    for number in numbers[1:]:
-        if number != previous + 1:
-            yield start, previous
-            start = number
-        previous = number
-    yield start, previous
+def _list(numbers: Iterable[int]) -> str:
+    return ",".join(map(str, numbers))
