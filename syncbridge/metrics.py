@@ -60,13 +60,19 @@ QUEUE_WORKERS = Gauge(
 QUEUE_CONNECTIONS = Gauge("syncbridge_queue_connections", "Open connections", multiprocess_mode="mostrecent")
 QUEUE_BYTES = Gauge("syncbridge_queue_bytes", "Payload bytes of stored jobs", multiprocess_mode="mostrecent")
 QUEUE_DEAD = Gauge("syncbridge_queue_dead_letters", "Dead letters of the queue", multiprocess_mode="mostrecent")
-JOBS_SUBMITTED = Counter("syncbridge_queue_submitted", "Jobs accepted", ["function"])
-JOBS_COMPLETED = Counter("syncbridge_queue_completed", "Jobs that ended with WORK_COMPLETE", ["function"])
-JOBS_FAILED = Counter("syncbridge_queue_failed", "Jobs whose worker said WORK_FAIL or WORK_EXCEPTION", ["function"])
-JOBS_TIMED_OUT = Counter("syncbridge_queue_timed_out", "Jobs that ran longer than they may", ["function"])
-JOBS_REQUEUED = Counter("syncbridge_queue_requeued", "Jobs that came back to the queue", ["function"])
-JOBS_DEAD = Counter("syncbridge_queue_dead", "Jobs that joined the dead-letter list of the queue", ["function"])
-JOBS_ISOLATED = Counter("syncbridge_queue_isolated", "Jobs set apart because they took workers down", ["function"])
+JOBS_SUBMITTED = Counter("syncbridge_queue_submitted", "Jobs accepted", ["function", "priority"])
+JOBS_COMPLETED = Counter("syncbridge_queue_completed", "Jobs that ended with WORK_COMPLETE", ["function", "priority"])
+JOBS_FAILED = Counter(
+    "syncbridge_queue_failed", "Jobs whose worker said WORK_FAIL or WORK_EXCEPTION", ["function", "priority"]
+)
+JOBS_TIMED_OUT = Counter("syncbridge_queue_timed_out", "Jobs that ran longer than they may", ["function", "priority"])
+JOBS_REQUEUED = Counter("syncbridge_queue_requeued", "Jobs that came back to the queue", ["function", "priority"])
+JOBS_DEAD = Counter(
+    "syncbridge_queue_dead", "Jobs that joined the dead-letter list of the queue", ["function", "priority"]
+)
+JOBS_ISOLATED = Counter(
+    "syncbridge_queue_isolated", "Jobs set apart because they took workers down", ["function", "priority"]
+)
 RETRIES = Gauge("syncbridge_retries_pending", "Rows in the retry table", multiprocess_mode="mostrecent")
 DEAD_LETTERS = Gauge("syncbridge_dead_letters", "Rows in the dead-letter table", multiprocess_mode="mostrecent")
 SNAPSHOT_ROWS = Gauge(

@@ -17,19 +17,18 @@ _BURST = 0.02
 class Assignment:
     """Puts jobs into workers' hands."""
 
-    __slots__ = ("_available", "_deadlines", "_holdings", "_prefix", "_reading", "_sleepers")
+    __slots__ = ("_available", "_deadlines", "_holdings", "_reading", "_sleepers")
 
-    def __init__(
-        self, holdings: Holdings, sleepers: Sleepers, reading: Reading, deadlines: Deadlines, prefix: bytes
-    ) -> None:
+    def __init__(self, holdings: Holdings, sleepers: Sleepers, reading: Reading, deadlines: Deadlines) -> None:
         self._holdings = holdings
         self._sleepers = sleepers
         self._reading = reading
         self._deadlines = deadlines
-        self._prefix = prefix
         self._available = holdings.available
 
     def grab(self, worker: Worker, now: float) -> tuple[bytes, Job, bytes] | None:
+        """The next job for this worker as (handle, job, payload): best priority over all its functions, then round
+        robin over them, then oldest. None: NO_JOB; or, if `worker.waits`, try again when `worker.retry` is called."""
         worker.seen = now
         worker.waits = False
         if worker.sleeping:
@@ -43,25 +42,40 @@ class Assignment:
                     self._reading.await_for(worker)
                 return None
             for line in function.lines:
-                if not line.count:
-                    continue
-                job = line.head()
-                if job is None or job.payload is None:
-                    self._reading.next_missing(function, line)
+                if line.count:
                     break
-                payload = job.payload
+            ready = line.ready
+            if ready and not line.returned and not ready[0].dropped:  # head() and take() of most jobs
+                job: Job | None = ready[0]
+            else:
+                job = line.head()
+            if job is None or (payload := job.payload) is None:
+                self._reading.next_missing(function, line)
+                continue
+            if ready and ready[0] is job:
+                ready.popleft()
+                line.count -= 1
+            else:
                 line.take(job)
-                self._holdings.count_queued(function, job.priority, -1)
-                if line.on_disk or line.lean:
-                    self._reading.keep_ahead(function, line)
-                return self._assign(worker, function, job, payload, now)
+            function.queued -= 1
+            self._available[job.priority] -= 1  # the function is not closed
+            if line.on_disk or line.lean:
+                self._reading.keep_ahead(function, line)
+            self._assign(worker, function, job, now)
+            return job.handle, job, payload
 
     def _choose(self, worker: Worker) -> Function | None:
-        functions, start = worker.functions, worker.cursor
-        count = len(functions)
         high, normal, low = self._available
         if not (high or normal or low):
             return None
+        functions, start = worker.functions, worker.cursor
+        count = len(functions)
+        if count == 1:
+            function = functions[0]
+            lane = function.lane
+            if not function.queued or function.closed or (lane and not self._sleepers.may_take(worker, function)):
+                return None
+            return function
         best_there_is = 0 if high else 1 if normal else 2
         best, chosen = len(PRIORITIES), None
         for step in range(count):
@@ -69,7 +83,9 @@ class Assignment:
             if at >= count:
                 at -= count
             function = functions[at]
-            if not function.queued or not self._sleepers.may_take(worker, function):
+            if not function.queued or function.closed:
+                continue
+            if function.lane and not self._sleepers.may_take(worker, function):
                 continue
             lines = function.lines
             priority = 0 if lines[0].count else 1 if lines[1].count else 2
@@ -80,16 +96,13 @@ class Assignment:
                     break
         return chosen
 
-    def _assign(
-        self, worker: Worker, function: Function, job: Job, payload: bytes, now: float
-    ) -> tuple[bytes, Job, bytes]:
-        handle = b"%b%d" % (self._prefix, job.id)
+    def _assign(self, worker: Worker, function: Function, job: Job, now: float) -> None:
         if job.stored:
             self._holdings.release_payload(job)  # the store has it, should it come back
         job.queued = False
         job.worker = worker
         job.started = now
-        worker.running[handle] = job
+        worker.running[job.handle] = job
         if function.lane and function.holder is None:
             function.holder = worker
             function.group.take(worker)
@@ -98,7 +111,6 @@ class Assignment:
             self._regulate(worker, function, job, now)
         if worker.idle:
             self._sleepers.employ(worker)
-        return handle, job, payload
 
     def _regulate(self, worker: Worker, function: Function, job: Job, now: float) -> None:
         """Time-out, number of running jobs, rate."""

@@ -6,21 +6,13 @@ A batch is what one transaction makes durable, and who waits for it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from syncbridge.dispatch.job import Client, Job
-from syncbridge.dispatch.store import READY, Changes, JobKey, Move
+from syncbridge.dispatch.store import READY, Changes, JobKey, Move, new_key
 
-
-class Answer(NamedTuple):
-    """What a client is told after the commit."""
-
-    client: Client
-    #: The job it submitted or joined, or a finished reply that keeps its place behind earlier answers; text: why it
-    #: is refused.
-    about: Job | bytes | str
-    #: It was promised durability, not just a result.
-    durable: bool
+#: What a client is told after the commit: the client; the job it submitted or joined, or a finished reply that keeps
+#: its place behind earlier answers, or text: why it is refused; whether it was promised durability, not just a result.
+Answer = tuple[Client, Job | bytes | str, bool]
 
 
 @dataclass(slots=True)
@@ -50,11 +42,15 @@ def key_of(job: Job) -> JobKey:
 
 
 class Batches:
-    """One batch gathers while another is committed; take() starts the next."""
+    """One batch gathers while another is committed; take() starts the next.
 
-    __slots__ = ("_unseen", "committing", "gathering")
+    `volatile`: the store is memory like ours. It gets a job only when memory here lets go of it, see write().
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_unseen", "committing", "gathering", "volatile")
+
+    def __init__(self, *, volatile: bool = False) -> None:
+        self.volatile = volatile
         self.gathering = Batch()
         self.committing = Batch()
         #: While the store is read: every change that the reads may have missed, oldest first.
@@ -79,8 +75,16 @@ class Batches:
 
     # -- changes of stored jobs ----------------------------------------------------------------------------------
 
+    def write(self, job: Job) -> None:
+        """Of a volatile queue: from now on the job has a row."""
+        if not job.stored:
+            job.stored = True
+            self.gathering.changes.adds.append(job.record())
+
     def move(self, job: Job, function: bytes, state: int = READY, due: int = 0, note: bytes = b"") -> None:
         """The row of a stored job goes to another place; the caller gives the job itself its function there."""
+        if self.volatile:
+            self.write(job)
         changes = self.gathering.changes
         earlier = changes.moves.get(job.id)
         changes.attempts.pop(job.id, None)
@@ -89,6 +93,8 @@ class Batches:
         job.state = state
 
     def note_attempts(self, job: Job) -> None:
+        if self.volatile and not job.stored:
+            return
         changes = self.gathering.changes
         earlier = changes.moves.get(job.id)
         if earlier is not None:
@@ -97,7 +103,8 @@ class Batches:
             changes.attempts[job.id] = (key_of(job), job.attempts)
 
     def remove(self, job: Job) -> None:
-        self.gathering.changes.removes[job.id] = key_of(job)
+        if job.stored or not self.volatile:
+            self.gathering.changes.removes[job.id] = new_key((job.function.name, job.priority, job.size, job.state))
 
     def carry(self, changes: Changes) -> None:
         """Take over what a failed commit wanted to change, beside adding: it happened, and stays to be written."""

@@ -49,11 +49,12 @@ class Endings:
     # -- what workers report -------------------------------------------------------------------------------------
 
     def complete(self, worker: Worker, handle: bytes, data: bytes) -> bool:
+        """WORK_COMPLETE: the job is done and leaves. False: not this worker's job."""
         job = worker.running.pop(handle, None)
         if job is None:
             return False
         function = job.function
-        function.tally.completed += 1
+        function.tallies[job.priority].completed += 1
         self._holdings.touched.add(function)
         function.failures = 0
         if function.keeps:
@@ -111,7 +112,7 @@ class Endings:
         """Its worker took too long; what it still says of the job is unknown from now on."""
         worker, function = job.worker, job.function
         assert worker is not None
-        function.tally.timed_out += 1
+        function.tallies[job.priority].timed_out += 1
         self._holdings.touched.add(function)
         if function.lane:
             # The lane's next jobs wait behind this one in the same hands.
@@ -139,7 +140,7 @@ class Endings:
         function = job.function
         if not lanes.is_isolated(function.name) and job.attempts >= lanes.MAX_DELIVERIES:
             target = self._holdings.function(lanes.isolated(function.name))
-            function.tally.isolated += 1
+            function.tallies[job.priority].isolated += 1
             logger.warning("job %d of %s took %d workers down: isolated", job.id, function.name, job.attempts)
             if job.background:
                 self._batches.move(job, target.name)
@@ -164,7 +165,7 @@ class Endings:
 
     def _give_up(self, job: Job, ending: Ending, kind: int, data: bytes) -> None:
         function = job.function
-        function.tally.failed += 1
+        function.tallies[job.priority].failed += 1
         if function.keeps:
             self._keep_result(job, kind, data)
         if job.background and function.policy.keep_dead:
@@ -179,7 +180,7 @@ class Endings:
     def _put_off(self, job: Job, delay: float) -> None:
         """From running to scheduled."""
         function = job.function
-        function.tally.requeued += 1
+        function.tallies[job.priority].requeued += 1
         self._stop_running(job)
         job.due = self._holdings.clock() + int(delay * 1e6)
         if job.background:
@@ -194,7 +195,7 @@ class Endings:
             self._stop_running(job)
             self._holdings.forget(job)
         else:
-            source.tally.requeued += 1
+            source.tallies[job.priority].requeued += 1
             self.enqueue(job, target or source)
             self._stop_running(job, source)
         if (function := target or source).sleepers:
@@ -228,10 +229,12 @@ class Endings:
         job.worker = None
         if job.alarm is not None:
             self._deadlines.clear(job)
+        holdings = self._holdings
         if job.background:
             self._batches.remove(job)
-            self._holdings.uncount(job)
-        self._holdings.forget(job)
+            holdings.count -= 1
+            holdings.bytes -= job.size
+        holdings.forget(job)
         if not function.simple:
             self.after_running(function)
 
@@ -240,7 +243,7 @@ class Endings:
         function, holdings = job.function, self._holdings
         self._stop_running(job)
         self._batches.move(job, function.name, DEAD, holdings.clock(), note[:_MAX_NOTE])
-        function.tally.dead += 1
+        function.tallies[job.priority].dead += 1
         holdings.touched.add(function)
         holdings.uncount(job)
         holdings.dead += 1
@@ -323,7 +326,7 @@ class Endings:
 
     @staticmethod
     def _tell(job: Job, kind: int, data: bytes) -> None:
-        clients, job.clients = job.clients, []
+        clients, job.clients = job.clients, ()
         for client in clients:
             client.progress(kind, job, data)
 

@@ -22,7 +22,7 @@ FULL: Final = 8
 
 
 class Tally:
-    """What happened to a function's jobs since the observer was last told."""
+    """What happened to a function's jobs of one priority since the observer was last told."""
 
     __slots__ = ("completed", "dead", "failed", "isolated", "requeued", "submitted", "timed_out")
 
@@ -30,6 +30,9 @@ class Tally:
         #: `failed` are over; `requeued` came back for another delivery; `dead` became dead letters.
         self.submitted = self.completed = self.failed = self.requeued = self.isolated = 0
         self.dead = self.timed_out = 0
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, name) for name in self.__slots__)
 
 
 class Function:
@@ -57,7 +60,7 @@ class Function:
         "scheduled_on_disk",
         "simple",
         "sleepers",
-        "tally",
+        "tallies",
         "timed",
         "workers",
     )
@@ -91,7 +94,8 @@ class Function:
         self.failures = 0
         #: When the next job may start if all before it had kept to the rate.
         self.next_start = 0.0
-        self.tally = Tally()
+        #: By priority.
+        self.tallies = tuple(Tally() for _ in PRIORITIES)
         #: A worker said CAN_DO_TIMEOUT.
         self.timed = False
         self.set_policy(policy)
@@ -107,6 +111,11 @@ class Function:
         self.simple = not self.lane and not policy.running
         #: Results of its background jobs are kept.
         self.keeps = policy.keep_result > 0
+
+    def take_tallies(self) -> tuple[Tally, ...]:
+        """What to tell the observer now, by priority."""
+        tallies, self.tallies = self.tallies, tuple(Tally() for _ in PRIORITIES)
+        return tallies
 
     @property
     def total(self) -> int:

@@ -34,11 +34,14 @@ class Holdings:
         "now",
         "payload_bytes",
         "policies",
+        "prefix",
         "touched",
     )
 
-    def __init__(self, limits: Limits, policies: Policies, epoch: float) -> None:
+    def __init__(self, limits: Limits, policies: Policies, epoch: float, prefix: bytes) -> None:
         self.limits = limits
+        #: Of all handles, see handles.py.
+        self.prefix = prefix
         self.policies = policies
         #: The time now, seconds, and what makes it wall clock.
         self.now = 0.0
@@ -124,9 +127,9 @@ class Holdings:
 
     def from_record(self, function: Function, record: JobRecord) -> Job:
         """A stored job, not yet among the jobs in memory and without its payload."""
-        job = Job(record.id, function, record.priority, record.unique, b"")
-        job.payload, job.size = None, record.size
-        job.join_key, job.submitted, job.attempts = record.join_key, record.submitted, record.attempts
+        handle = b"%b%d" % (self.prefix, record.id)
+        job = Job(record.id, function, record.priority, record.unique, b"", handle, record.join_key, record.submitted)
+        job.payload, job.size, job.attempts = None, record.size, record.attempts
         job.reducer, job.state, job.due = record.reducer, record.state, record.due
         job.background = job.stored = True
         return job
@@ -138,12 +141,14 @@ class Holdings:
 
     def forget(self, job: Job) -> None:
         self.jobs.pop(job.id, None)
-        if job.join_key is not None:
-            self.forget_joinable(job)
+        key = job.join_key
+        if key is not None and (joinable := job.function.joinable).get(key) is job:
+            del joinable[key]
         if not job.background:
             self.foreground_bytes -= job.size + OVERHEAD
         elif job.payload is not None:
-            self.release_payload(job)
+            job.payload = None
+            self.payload_bytes -= job.size
 
     def forget_joinable(self, job: Job) -> None:
         if job.join_key is not None and job.function.joinable.get(job.join_key) is job:

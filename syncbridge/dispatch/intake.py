@@ -5,7 +5,8 @@
         └── a new job ── batch ── commit ──► queued, or scheduled, or left to the store beyond the window
                                      └────► refused
 
-While the store is away, background jobs are refused at once; foreground jobs need no store.
+While the store is away, background jobs are refused at once; foreground jobs need no store. A volatile queue has
+nothing to wait for: it queues and answers within submit(), and leaves to the store what goes beyond the window.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from syncbridge.dispatch.batch import Answer, Batch, Batches
+from syncbridge.dispatch.batch import Batch, Batches
 from syncbridge.dispatch.endings import Endings
 from syncbridge.dispatch.function import Function
 from syncbridge.dispatch.holdings import OVERHEAD, Holdings
@@ -67,6 +68,7 @@ class Intake:
         "_schedule",
         "_sleepers",
         "_spilled",
+        "_volatile",
         "away",
         "next_id",
         "reserved",
@@ -89,6 +91,7 @@ class Intake:
         self._endings = endings
         self._reading = reading
         self._schedule = schedule
+        self._volatile = batches.volatile
         self.next_id = next_id
         self.reserved = next_id
         self.away = ""
@@ -110,21 +113,28 @@ class Intake:
         payload: bytes,
         background: bool,
         now: float,
-        reducer: bytes,
-        due: int,
+        reducer: bytes = b"",
+        due: int = 0,
     ) -> None:
+        """Take a job: a new one, one it joins, or none when refused. The client is told once its batch is through, in
+        the order of its requests: created() or refused(). `due`: wall clock in microseconds, 0 for now."""
         function = self._holdings.functions.get(name) or self._holdings.function(name)
-        key = None if not unique or function.lane else join_key(unique, payload)
-        if key is not None or self._behind:
-            behind = client in self._behind
-            look = key is not None and not self.away and (behind or self._may_be_on_disk(function, key))
-            if behind or look:
-                self._wait(
-                    Submission(client, name, priority, unique, payload, background, now, reducer, due), key, look
-                )
-                return
-            if key is not None and (joined := function.joinable.get(key)) is not None:
+        key = None
+        if unique and not function.lane:
+            key = unique if unique != b"-" else join_key(unique, payload)
+        if self._behind and client in self._behind:
+            look = key is not None and not self.away
+            self._wait(Submission(client, name, priority, unique, payload, background, now, reducer, due), key, look)
+            return
+        if key is not None:
+            joined = function.joinable.get(key)
+            if joined is not None:
                 self._join(client, joined, background=background)
+                return
+            if function.on_disk and not self.away:
+                self._wait(
+                    Submission(client, name, priority, unique, payload, background, now, reducer, due), key, look=True
+                )
                 return
         self._accept(client, function, key, priority, unique, payload, background, now, reducer, due)
 
@@ -142,36 +152,44 @@ class Intake:
         due: int,
     ) -> None:
         """A job of its own."""
-        batch, holdings = self._batches.gathering, self._holdings
-        reason = self._refusal(function, priority, len(payload), background=background)
+        holdings, size = self._holdings, len(payload)
+        reason = self._refusal(function, priority, size, background)
         if reason:
-            batch.answers.append(Answer(client, reason, False))
+            self._tell(client, reason, False)
             return
-        job = Job(self.next_id, function, priority, unique, payload)
-        self.next_id += 1
-        job.submitted = submitted = int((now + holdings.epoch) * 1e6)
-        job.reducer = reducer
+        number = self.next_id
+        self.next_id = number + 1
+        submitted = int((now + holdings.epoch) * 1e6)
+        job = Job(number, function, priority, unique, payload, b"%b%d" % (holdings.prefix, number), key, submitted)
+        if reducer:
+            job.reducer = reducer
         if due > submitted:
             job.state, job.due = SCHEDULED, due
-        holdings.jobs[job.id] = job
+        holdings.jobs[number] = job
         if key is not None:
-            job.join_key = key
             function.joinable[key] = job
-        function.arriving += 1
         if background:
-            job.background = job.stored = True
-            batch.changes.adds.append(job.record())
-            batch.size += job.size + OVERHEAD
+            job.background = True
             holdings.count += 1
-            holdings.bytes += job.size
-            holdings.payload_bytes += job.size
+            holdings.bytes += size
+            holdings.payload_bytes += size
         else:
-            job.clients.append(client)
-            holdings.foreground_bytes += job.size + OVERHEAD
+            job.clients = (client,)
+            holdings.foreground_bytes += size + OVERHEAD
+        if self._volatile:
+            self._queue(job)
+            client.created(job)
+            return
+        function.arriving += 1
+        batch = self._batches.gathering
+        if background:
+            job.stored = True
+            batch.changes.adds.append(job.record())
+            batch.size += size + OVERHEAD
         batch.jobs.append(job)
-        batch.answers.append(Answer(client, job, background))
+        batch.answers.append((client, job, background))
 
-    def _refusal(self, function: Function, priority: int, size: int, *, background: bool) -> str:
+    def _refusal(self, function: Function, priority: int, size: int, background: bool) -> str:
         """Why this job cannot be taken; empty: it can."""
         holdings = self._holdings
         limits = holdings.limits
@@ -189,18 +207,17 @@ class Intake:
 
     def _join(self, client: Client, job: Job, *, background: bool) -> None:
         """Coalesce: the same handle; what the later submit says of workload and priority is ignored."""
-        answers = self._batches.gathering.answers
         if background:
             if not job.background:
                 if self.away:
-                    answers.append(Answer(client, self.away, False))
+                    self._tell(client, self.away, False)
                     return
                 self._upgrade(job)
         else:
-            job.clients.append(client)
+            job.clients += (client,)
             if job.spilled:
                 self._holdings.remember(job)
-        answers.append(Answer(client, job, background))
+        self._tell(client, job, background)
 
     def _upgrade(self, job: Job) -> None:
         """A background submit joined a foreground job: from now on it must survive clients and crashes."""
@@ -212,13 +229,11 @@ class Intake:
         holdings.payload_bytes += job.size
         if job in self._schedule:
             job.state = SCHEDULED
-        batch.changes.adds.append(job.record())
-        batch.upgraded.append(job)
+        if not self._volatile:
+            batch.changes.adds.append(job.record())
+            batch.upgraded.append(job)
 
     # -- waiting for a read --------------------------------------------------------------------------------------
-
-    def _may_be_on_disk(self, function: Function, key: bytes) -> bool:
-        return function.on_disk and key not in function.joinable
 
     def _wait(self, wanted: Submission, key: bytes | None, look: bool) -> None:
         found: list[JobRecord | None] = [None]
@@ -257,7 +272,7 @@ class Intake:
     def ask(self, client: Client, ask: Callable[[JobStore], Any], reply: Callable[[Any], bytes]) -> None:
         """Answer the client, in its turn, with what `reply` makes of a read (of None when the store is away)."""
         found: list[Any] = [None]
-        turn = Turn(lambda: self._batches.gathering.answers.append(Answer(client, reply(found[0]), False)), ready=False)
+        turn = Turn(lambda: self._tell(client, reply(found[0]), False), ready=False)
         self._behind.setdefault(client, deque()).append(turn)
 
         def done(value: Any) -> None:
@@ -272,11 +287,10 @@ class Intake:
 
     def answer(self, client: Client, reply: bytes | str) -> None:
         """Give the client a reply behind the answers to its earlier requests; text: refused, and why."""
-        answer = Answer(client, reply, False)
         if self._behind and (turns := self._behind.get(client)) is not None:
-            turns.append(Turn(lambda: self._batches.gathering.answers.append(answer)))
+            turns.append(Turn(lambda: self._tell(client, reply, False)))
         else:
-            self._batches.gathering.answers.append(answer)
+            self._tell(client, reply, False)
 
     def _ready(self, client: Client, turn: Turn) -> None:
         turn.ready = True
@@ -313,37 +327,62 @@ class Intake:
         self._batches.gathering.settled += batch.settled
         self._answer(batch, reason)
 
+    def _tell(self, client: Client, about: Job | bytes | str, durable: bool) -> None:
+        """In its turn, which is now where nothing waits for a commit."""
+        if self._volatile:
+            self._say(client, about, durable, "")
+        else:
+            self._batches.gathering.answers.append((client, about, durable))
+
     def _answer(self, batch: Batch, failure: str) -> None:
         for client, about, durable in batch.answers:
-            if isinstance(about, Job):
-                if about.state == REFUSED or (durable and not about.background):
-                    client.refused(failure or FULL)  # its own commit failed, or the one of the job it joined
-                else:
-                    client.created(about)
-            elif isinstance(about, str):
-                client.refused(about)
-            elif durable and failure:
-                client.refused(failure)
+            self._say(client, about, durable, failure)
+
+    @staticmethod
+    def _say(client: Client, about: Job | bytes | str, durable: bool, failure: str) -> None:
+        if isinstance(about, Job):
+            if about.state == REFUSED or (durable and not about.background):
+                client.refused(failure or FULL)  # its own commit failed, or the one of the job it joined
             else:
-                client.deliver(about)
+                client.created(about)
+        elif isinstance(about, str):
+            client.refused(about)
+        elif durable and failure:
+            client.refused(failure)
+        else:
+            client.deliver(about)
 
     def _activate(self, job: Job) -> None:
-        function, holdings = job.function, self._holdings
-        function.arriving -= 1
+        """Its commit is through."""
+        job.function.arriving -= 1
         if job.dropped:
-            holdings.forget(job)
-            return
-        function.tally.submitted += 1
+            self._holdings.forget(job)
+        else:
+            self._queue(job)
+
+    def _queue(self, job: Job) -> None:
+        """Somebody may have it from now on, or once it is due."""
+        function, holdings, priority = job.function, self._holdings, job.priority
+        function.tallies[priority].submitted += 1
         holdings.touched.add(function)
         if job.state == SCHEDULED:
+            if self._volatile and job.background:
+                self._batches.write(job)
             self._endings.schedule(job)
             if job.stored:
                 holdings.release_payload(job)
             return
-        holdings.count_queued(function, job.priority, 1)
-        limits = holdings.limits
+        if function.lane:
+            holdings.count_queued(function, priority, 1)
+        else:
+            function.queued += 1
+            if not function.closed:
+                holdings.available[priority] += 1
+        limits, line = holdings.limits, function.lines[priority]
         window = limits.window if len(holdings.jobs) < limits.windows else limits.small_window
-        job.queued = function.lines[job.priority].append(job, window)
+        if self._volatile and job.background and (line.on_disk or len(line.ready) >= window):
+            self._batches.write(job)
+        job.queued = line.append(job, window)
         if not job.queued:
             self._spill(job)
         elif job.stored and holdings.payload_bytes > limits.memory:
@@ -409,7 +448,7 @@ class Intake:
     # -- clients that leave --------------------------------------------------------------------------------------
 
     def abandon(self, client: Client, job: Job) -> None:
-        job.clients = [other for other in job.clients if other is not client]
+        job.clients = tuple(other for other in job.clients if other is not client)
         self.drop_unwanted(job)
 
     def drop_unwanted(self, job: Job) -> None:

@@ -80,6 +80,7 @@ class Job:
         "dropped",
         "due",
         "function",
+        "handle",
         "id",
         "join_key",
         "output",
@@ -102,23 +103,36 @@ class Job:
     #: Set when a worker takes it: when, by the clock of `now`.
     started: float
 
-    def __init__(self, number: int, function: Function, priority: int, unique: bytes, payload: bytes) -> None:
+    def __init__(
+        self,
+        number: int,
+        function: Function,
+        priority: int,
+        unique: bytes,
+        payload: bytes,
+        handle: bytes,
+        key: bytes | None = None,
+        submitted: int = 0,
+    ) -> None:
         self.id = number
+        #: Its name to clients, see handles.py.
+        self.handle = handle
         self.function = function
         self.priority = priority
         self.unique = unique
-        self.join_key: bytes | None = None
+        self.join_key = key
         #: None: only the store has it.
         self.payload: bytes | None = payload
         self.size = len(payload)
-        self.submitted = 0
+        self.submitted = submitted
         self.attempts = 0
         #: Promised to be durable, and independent of any client.
         self.background = False
-        #: The store has it by the time it is queued. A foreground job that a background submit joined gets there later.
+        #: The store has it by the time it is queued. A foreground job that a background submit joined gets there later;
+        #: a store that is only memory gets it when memory here lets go of it (Batches.write).
         self.stored = False
         #: Foreground clients that get the results.
-        self.clients: list[Client] = []
+        self.clients: tuple[Client, ...] = ()
         #: The worker that has it, None while queued.
         self.worker: Worker | None = None
         #: It lies in a line in memory.

@@ -29,6 +29,7 @@ PRIORITY_NAMES: Final = ("high", "normal", "low")
 
 #: What a tally counts by function: its attribute -> the metric.
 _COUNTERS = {
+    "submitted": metrics.JOBS_SUBMITTED,
     "completed": metrics.JOBS_COMPLETED,
     "failed": metrics.JOBS_FAILED,
     "timed_out": metrics.JOBS_TIMED_OUT,
@@ -66,13 +67,11 @@ class QueueMetrics:
 
     # -- Observer ------------------------------------------------------------------------------------------------
 
-    def jobs(self, function: str, tally: Tally) -> None:
-        label = self.label(function)
-        if tally.submitted:
-            metrics.JOBS_SUBMITTED.labels(label).inc(tally.submitted)
+    def jobs(self, function: str, priority: int, tally: Tally) -> None:
+        labels = self.label(function), PRIORITY_NAMES[priority]
         for name, counter in _COUNTERS.items():
             if count := getattr(tally, name):
-                counter.labels(label).inc(count)
+                counter.labels(*labels).inc(count)
 
     def commit(self, seconds: float, sync_seconds: float, changes: int) -> None:
         metrics.COMMIT.observe(seconds)

@@ -10,6 +10,7 @@ are those of gearmand's PROTOCOL document.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from syncbridge.errors import ProtocolError
@@ -80,10 +81,13 @@ ANSWER_EXTRA: Final = 4096
 #: Longest function name and unique, bytes.
 MAX_FUNCTION: Final = 512
 MAX_UNIQUE: Final = 64
+#: Clients keep handles in so many bytes.
+MAX_HANDLE: Final = 64
 #: Longest text command, bytes. Real ones are a function name and a few words.
 MAX_LINE: Final = 8192
 
 _header = struct.Struct(">4sII")
+_read_header: Final[Callable[[bytes, int], tuple[bytes, int, int]]] = _header.unpack_from
 
 #: (type, body) as they travel; type TEXT: the line without its end; type MISDIRECTED: no body.
 Packet = tuple[int, bytes]
@@ -99,6 +103,11 @@ def response(kind: int, *arguments: bytes) -> bytes:
     """A packet from the server."""
     body = b"\0".join(arguments)
     return _header.pack(RES, kind, len(body)) + body
+
+
+def header(kind: int, size: int) -> bytes:
+    """What precedes the body of a packet from the server."""
+    return _header.pack(RES, kind, size)
 
 
 def arguments(body: bytes, count: int) -> list[bytes]:
@@ -145,30 +154,45 @@ class PacketReader:
             data = bytes(self._partial)
             self._partial = bytearray()
         packets: list[Packet] = []
+        append, unpack, magic, max_packet = packets.append, _read_header, self._magic, self._max_packet
         position, end = 0, len(data)
-        magic, unpack, max_packet = self._magic, _header.unpack_from, self._max_packet
-        while position < end:
-            if data[position]:
-                position = self._line(data, position, packets)
-                if position < 0:
-                    return packets
-                continue
-            body = position + HEADER_SIZE
-            if body > end:
-                self._keep(data, position, HEADER_SIZE)
-                return packets
+        last_header = end - HEADER_SIZE
+        while position <= last_header:
             found, kind, size = unpack(data, position)
-            if found != magic or not 0 < kind <= LAST_TYPE or size > max_packet:
-                self.error = self._refusal(found, kind, size)
-                if self.error is not None:
+            body = position + HEADER_SIZE
+            if found == magic and 0 < kind <= LAST_TYPE and size <= max_packet:
+                position = body + size
+                if position > end:
+                    self._keep(data, body - HEADER_SIZE, HEADER_SIZE + size)
                     return packets
-                kind = MISDIRECTED
-            position = body + size
-            if position > end:
-                self._keep(data, body - HEADER_SIZE, HEADER_SIZE + size)
+                append((kind, data[body:position]))
+            elif (position := self._unusual(data, position, packets)) < 0:
                 return packets
-            packets.append((kind, data[body:position] if kind > 0 else b""))
+        while position < end:
+            if (position := self._unusual(data, position, packets)) < 0:
+                return packets
         return packets
+
+    def _unusual(self, data: bytes, start: int, packets: list[Packet]) -> int:
+        """Take what is not a whole packet for us: a text line, a packet from a server, a few bytes, or rubbish.
+
+        Returns the position after it, or -1: read no further.
+        """
+        if data[start]:
+            return self._line(data, start, packets)
+        body = start + HEADER_SIZE
+        if body > len(data):
+            self._keep(data, start, HEADER_SIZE)
+            return -1
+        found, kind, size = _read_header(data, start)
+        self.error = self._refusal(found, kind, size)
+        if self.error is not None:
+            return -1
+        if body + size > len(data):
+            self._keep(data, start, HEADER_SIZE + size)
+            return -1
+        packets.append((MISDIRECTED, b""))
+        return body + size
 
     def _line(self, data: bytes, start: int, packets: list[Packet]) -> int:
         """Take one text line; returns the position after it, or -1 when it is not complete or too long."""

@@ -23,7 +23,7 @@ from typing import Any
 
 from syncbridge.dispatch import packets as p
 from syncbridge.dispatch.assignment import Assignment
-from syncbridge.dispatch.batch import Answer, Batch, Batches
+from syncbridge.dispatch.batch import Batch, Batches
 from syncbridge.dispatch.control import Control
 from syncbridge.dispatch.deadlines import Deadlines
 from syncbridge.dispatch.endings import Endings
@@ -51,6 +51,8 @@ class JobQueue:
     """The state of the server. Single-threaded; the methods never wait, and only the constructor uses the store.
 
     `epoch`: wall clock minus the clock of `now`, seconds, so that submit times survive a restart.
+    `volatile`: the store is memory of this process and takes every commit, so nothing waits for one: what is said below
+    of batches holds only for jobs that memory here does not keep. Then commit before every take_reads().
     """
 
     def __init__(
@@ -61,21 +63,20 @@ class JobQueue:
         host: str = "",
         epoch: float = 0.0,
         policies: Policies | None = None,
+        volatile: bool = False,
     ) -> None:
         self.limits = limits or Limits()
         self.queue_id = store.queue_id
         self.handles = Handles(host)
-        self.holdings = Holdings(self.limits, policies or Policies(), epoch)
+        self.holdings = Holdings(self.limits, policies or Policies(), epoch, self.handles.prefix)
         self.functions = self.holdings.functions
-        self._batches = Batches()
+        self._batches = Batches(volatile=volatile)
         self.schedule = Schedule(self.limits.schedule)
         self._deadlines = Deadlines()
         self._sleepers = Sleepers(self.holdings)
         self._endings = Endings(self.holdings, self._sleepers, self._batches, self.schedule, self._deadlines)
         self._reading = Reading(self.holdings, self._sleepers, self._batches, self._endings, self.schedule)
-        self._assignment = Assignment(
-            self.holdings, self._sleepers, self._reading, self._deadlines, self.handles.prefix
-        )
+        self._assignment = Assignment(self.holdings, self._sleepers, self._reading, self._deadlines)
         self._intake = Intake(
             self.holdings, self._sleepers, self._batches, self._endings, self._reading, self.schedule, store.next_id
         )
@@ -97,6 +98,10 @@ class JobQueue:
             self.handles,
         )
         self._housekeeping = Housekeeping(self.holdings, self._batches, self._endings, self._reading)
+        #: What every job passes, without a call between.
+        self.submit = self._intake.submit
+        self.grab = self._assignment.grab
+        self.complete = self._endings.complete
         self._load(store)
 
     def _load(self, store: JobStore) -> None:
@@ -122,23 +127,6 @@ class JobQueue:
         self.control.load(store.settings())
 
     # -- submitting ----------------------------------------------------------------------------------------------
-
-    def submit(
-        self,
-        client: Client,
-        name: bytes,
-        priority: int,
-        unique: bytes,
-        payload: bytes,
-        background: bool,
-        now: float,
-        *,
-        reducer: bytes = b"",
-        due: int = 0,
-    ) -> None:
-        """Take a job: a new one, one it joins, or none when refused. The client is told once its batch is through, in
-        the order of its requests: created() or refused(). `due`: wall clock in microseconds, 0 for now."""
-        self._intake.submit(client, name, priority, unique, payload, background, now, reducer, due)
 
     def answer(self, client: Client, reply: bytes | None) -> None:
         """Give the client a reply behind the answers to its earlier requests; None: refused, the queue is full."""
@@ -259,20 +247,11 @@ class JobQueue:
         worker.seen = now
         self._sleepers.pre_sleep(worker)
 
-    def grab(self, worker: Worker, now: float) -> tuple[bytes, Job, bytes] | None:
-        """The next job for this worker as (handle, job, payload): best priority over all its functions, then round
-        robin over them, then oldest. None: NO_JOB; or, if `worker.waits`, try again when `worker.retry` is called."""
-        return self._assignment.grab(worker, now)
-
     def disconnect(self, worker: Worker) -> None:
         """The worker is gone: its jobs return to their places, in order, and count one delivery without an answer."""
         worker.sleeping = worker.idle = False
         self.reset_abilities(worker)
         self._endings.lost(worker)
-
-    def complete(self, worker: Worker, handle: bytes, data: bytes) -> bool:
-        """WORK_COMPLETE: the job is done and leaves. False: not this worker's job."""
-        return self._endings.complete(worker, handle, data)
 
     def fail(self, worker: Worker, handle: bytes, now: float, kind: int = p.WORK_FAIL, data: bytes = b"") -> bool:
         """WORK_FAIL or WORK_EXCEPTION: a lane keeps the job at its place, elsewhere its function's policy decides."""
@@ -293,7 +272,7 @@ class JobQueue:
 
     def handle(self, job: Job) -> bytes:
         """`H:<host>:<id>`; never given twice, whatever happens to the process."""
-        return b"%b%d" % (self.handles.prefix, job.id)
+        return job.handle
 
     def status(self, client: Client, handle: bytes) -> None:
         """GET_STATUS: the client gets STATUS_RES in its turn, by deliver()."""
@@ -312,7 +291,7 @@ class JobQueue:
         if self.away:
             client.refused(self.away)
         else:
-            self._batches.gathering.answers.append(Answer(client, b"", True))
+            self._batches.gathering.answers.append((client, b"", True))
 
     def drain(self) -> None:
         """Hand out nothing any more; what runs may end."""

@@ -312,7 +312,7 @@ class Reading:
         self._batches.gathering.changes.moves[record.id] = Move(
             key, record.function, record.attempts, DEAD, holdings.clock(), note
         )
-        function.tally.dead += 1
+        function.tallies[record.priority].dead += 1
         holdings.touched.add(function)
         holdings.count -= 1
         holdings.bytes -= max(record.size, 0)

@@ -51,8 +51,8 @@ _REPORT_INTERVAL = 0.2
 class Observer(Protocol):
     """Who wants to know what happens, in totals: a few times a second, never per job."""
 
-    def jobs(self, function: str, tally: Tally) -> None:
-        """What happened to a function's jobs since the last call."""
+    def jobs(self, function: str, priority: int, tally: Tally) -> None:
+        """What happened to a function's jobs of this priority since the last call."""
 
     def commit(self, seconds: float, sync_seconds: float, changes: int) -> None:
         """One group commit: its time, that of its fsync (0.0: not known), and how many jobs it changed."""
@@ -96,7 +96,10 @@ class JobServer:
         self._reading: asyncio.Future[list[tuple[Read, Any]]] | None = None
         self._retry_at = 0.0
         self._report_at = 0.0
+        #: The core is told the time by the first round from then on; `_timer` plans one at `_timer_at`.
+        self._tick_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
         self._started = False
         #: drain() waits for it.
         self._idle: asyncio.Future[None] | None = None
@@ -109,7 +112,11 @@ class JobServer:
         allow_connections(self.limits.max_connections)
         self._loop = asyncio.get_running_loop()
         self.queue = JobQueue(
-            self._store, limits=self.limits, epoch=time.time() - time.monotonic(), policies=self._policies
+            self._store,
+            limits=self.limits,
+            epoch=time.time() - time.monotonic(),
+            policies=self._policies,
+            volatile=self._instant,
         )
         self._thread = Helper(self._loop, "queue-commit")
         self._reader = Helper(self._loop, "queue-read")
@@ -254,9 +261,12 @@ class JobServer:
     def _round(self) -> None:
         self._round_planned = False
         now = time.monotonic()
-        if self._retry_at <= now:
-            self._retry_at = 0.0
-        deadline = self.queue.tick(now)
+        deadline = None
+        ticks = now >= self._tick_at
+        if ticks:
+            if self._retry_at <= now:
+                self._retry_at = 0.0
+            deadline = self.queue.tick(now)
         if self.queue.away:
             self.queue.answer_without_store()
         if self._commit is None and not self._retry_at:
@@ -266,12 +276,24 @@ class JobServer:
         self._release_held()
         if self._idle is not None and not self._idle.done() and not self.queue.running:
             self._idle.set_result(None)
-        deadlines = [time for time in (deadline, self._retry_at, self._report(now)) if time]
+        if ticks:
+            self._tick_at = now + _MIN_DELAY
+            deadlines = [time for time in (deadline, self._retry_at, self._report(now)) if time]
+            self._set_timer(now, max(min(deadlines), now + _MIN_DELAY) if deadlines else math.inf)
+        elif self._timer_at > now + _MIN_DELAY:
+            self._set_timer(now, now + _MIN_DELAY)
         self._flush()
+
+    def _set_timer(self, now: float, at: float) -> None:
+        """Run a round then, if not earlier."""
         if self._timer is not None:
             self._timer.cancel()
-        delay = max(min(deadlines, default=0.0) - now, _MIN_DELAY)
-        self._timer = self._loop.call_later(delay, self._plan_round) if deadlines else None
+        self._timer_at = at
+        self._timer = self._loop.call_later(at - now, self._time_is_up) if at < math.inf else None
+
+    def _time_is_up(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        self._plan_round()
 
     def _start_commit(self) -> None:
         batch = self.queue.take()
@@ -279,9 +301,16 @@ class JobServer:
             return
         if not batch.changes:
             self.queue.committed(batch)
+        elif self._instant:
+            try:
+                self._timed_commit(batch)
+            except Exception as error:
+                self._commit_failed(batch, error)
+            else:
+                self._committed(batch)
         else:
-            self._commit = self._run(self._thread, self._timed_commit, batch)
-            self._commit.add_done_callback(lambda done: self._commit_done(batch, done))
+            self._commit = self._thread.ask(self._timed_commit, batch)
+            self._commit.add_done_callback(lambda done: self._commit_done(batch, done.exception()))
 
     def _release_held(self) -> None:
         """What connections sent is on its way to the store: read on."""
@@ -293,20 +322,14 @@ class JobServer:
 
     def _start_reading(self) -> None:
         reads = self.queue.take_reads()
-        if reads:
-            self._reading = self._run(self._reader, self._read, reads)
+        if not reads:
+            return
+        if self._instant:
+            self._take_in(self._read(reads))
+            self._plan_round()
+        else:
+            self._reading = self._reader.ask(self._read, reads)
             self._reading.add_done_callback(self._reads_done)
-
-    def _run(self, thread: Helper, work: Callable[[_T], _R], what: _T) -> asyncio.Future[_R]:
-        """In the thread; a store that is only memory is as quick as handing it over."""
-        if not self._instant:
-            return thread.ask(work, what)
-        done: asyncio.Future[_R] = self._loop.create_future()
-        try:
-            done.set_result(work(what))
-        except Exception as error:
-            done.set_exception(error)
-        return done
 
     def _read(self, reads: list[Read]) -> list[tuple[Read, Any]]:
         outcomes: list[tuple[Read, Any]] = []
@@ -322,31 +345,36 @@ class JobServer:
 
     def _reads_done(self, done: asyncio.Future[list[tuple[Read, Any]]]) -> None:
         self._reading = None
-        self.queue.reads_done(done.result(), time.monotonic())
+        self._take_in(done.result())
+        self._round()
+
+    def _take_in(self, outcomes: list[tuple[Read, Any]]) -> None:
+        self.queue.reads_done(outcomes, time.monotonic())
         for worker in self.queue.take_waiting():
             worker.retry()
-        self._round()
 
     def _timed_commit(self, batch: Batch) -> None:
         started = time.perf_counter()
         self._store.commit(batch.changes)
         batch.seconds = time.perf_counter() - started
 
-    def _commit_done(self, batch: Batch, done: asyncio.Future[None]) -> None:
+    def _commit_done(self, batch: Batch, error: BaseException | None) -> None:
         self._commit = None
-        error = done.exception()
         if error is None:
-            self._retry_at = 0.0
-            if self.queue.away:
-                logger.warning("the store is back")
-            self.queue.committed(batch)
-            if self._observer is not None:
-                self._observer.commit(batch.seconds, self._store.sync_seconds, len(batch.changes))
-            if self._store.queue_id != self.queue.queue_id:
-                self._another_queue()
+            self._committed(batch)
         else:
             self._commit_failed(batch, error)
         self._round()
+
+    def _committed(self, batch: Batch) -> None:
+        self._retry_at = 0.0
+        if self.queue.away:
+            logger.warning("the store is back")
+        self.queue.committed(batch)
+        if self._observer is not None:
+            self._observer.commit(batch.seconds, self._store.sync_seconds, len(batch.changes))
+        if self._store.queue_id != self.queue.queue_id:
+            self._another_queue()
 
     def _another_queue(self) -> None:
         """The store came back without what it held: whoever counts on the queue's id must ask for it again."""
@@ -382,8 +410,9 @@ class JobServer:
         self._report_at = now + _REPORT_INTERVAL
         if self._observer is not None:
             for function in touched:
-                self._observer.jobs(function.name.decode(errors="replace"), function.tally)
-                function.tally = Tally()
+                for priority, tally in enumerate(function.take_tallies()):
+                    if tally:
+                        self._observer.jobs(function.name.decode(errors="replace"), priority, tally)
         touched.clear()
         return None
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
-from functools import partial
 
 from syncbridge.dispatch import calendar
 from syncbridge.dispatch import packets as p
@@ -33,19 +32,13 @@ _LAST_SECOND = 253_402_300_799
 _NOOP = p.response(p.NOOP)
 _NO_JOB = p.response(p.NO_JOB)
 
-#: Packet -> (priority, background).
-_SUBMITS = {
-    p.SUBMIT_JOB: (NORMAL, False),
-    p.SUBMIT_JOB_HIGH: (HIGH, False),
-    p.SUBMIT_JOB_LOW: (LOW, False),
-    p.SUBMIT_JOB_BG: (NORMAL, True),
-    p.SUBMIT_JOB_HIGH_BG: (HIGH, True),
-    p.SUBMIT_JOB_LOW_BG: (LOW, True),
-}
-
+#: The header of JOB_CREATED, by the length of the handle.
+_CREATED = [p.header(p.JOB_CREATED, size) for size in range(p.MAX_HANDLE + 1)]
 
 #: Makes the answer to a grab from (handle, job, payload).
 Assigned = Callable[[bytes, Job, bytes], bytes]
+#: Acts on a request: its body, and the time.
+Handler = Callable[["Session", bytes, float], None]
 
 
 class Session:
@@ -65,19 +58,19 @@ class Session:
         sessions: Iterable[Session] = (),
     ) -> None:
         self.queue = queue
+        self._holdings = queue.holdings
+        self._pause = queue.limits.output_pause
         #: For the `workers` command: the connection's number and address, the id it gave itself, and all the others.
         self.number = number
         self.address = address
         self.client_id = b"-"
         self.sessions = sessions
         self.closing = False
-        #: Bytes not drained yet.
-        self.output_size = 0
         #: Set by the driver while the peer does not read: requests wait in the inbox.
         self.blocked = False
         self.worker: Worker | None = None
         self._on_output = on_output
-        self._output: list[bytes] = []
+        self._output = bytearray()
         self._reader = p.PacketReader(max_packet=queue.limits.max_packet)
         self._inbox: deque[p.Packet] = deque()
         #: Requests that the queue core answers, not answered yet; further replies wait behind them.
@@ -93,34 +86,6 @@ class Session:
         self.on_retry: Callable[[], None] = lambda: None
         #: Disconnected.
         self._gone = False
-        self._handlers: dict[int, Callable[[bytes, float], None]] = {
-            p.TEXT: self._on_text,
-            p.MISDIRECTED: self._on_misdirected,
-            p.CAN_DO: self._on_can_do,
-            p.CAN_DO_TIMEOUT: self._on_can_do_timeout,
-            p.CANT_DO: self._on_cant_do,
-            p.RESET_ABILITIES: self._on_reset_abilities,
-            p.PRE_SLEEP: self._on_pre_sleep,
-            p.GRAB_JOB: self._on_grab_job,
-            p.GRAB_JOB_UNIQ: self._on_grab_job_uniq,
-            p.GRAB_JOB_ALL: self._on_grab_job_all,
-            p.WORK_COMPLETE: self._on_work_complete,
-            p.WORK_FAIL: self._on_work_fail,
-            p.WORK_EXCEPTION: self._on_work_exception,
-            p.WORK_DATA: self._on_work_data,
-            p.WORK_WARNING: self._on_work_warning,
-            p.WORK_STATUS: self._on_work_status,
-            p.SUBMIT_JOB_EPOCH: self._on_submit_epoch,
-            p.SUBMIT_JOB_SCHED: self._on_submit_sched,
-            p.SUBMIT_REDUCE_JOB: partial(self._on_submit_reduce, False),
-            p.SUBMIT_REDUCE_JOB_BACKGROUND: partial(self._on_submit_reduce, True),
-            p.GET_STATUS: self._on_get_status,
-            p.GET_STATUS_UNIQUE: self._on_get_status_unique,
-            p.ECHO_REQ: self._on_echo,
-            p.OPTION_REQ: self._on_option,
-            p.SET_CLIENT_ID: self._on_set_client_id,
-            **{kind: partial(self._on_submit, *meaning) for kind, meaning in _SUBMITS.items()},
-        }
 
     # -- driver --------------------------------------------------------------------------------------------------
 
@@ -134,39 +99,53 @@ class Session:
         """Bytes of an incomplete packet."""
         return self._reader.held
 
+    @property
+    def output_size(self) -> int:
+        """Bytes not drained yet."""
+        return len(self._output)
+
     def receive(self, data: bytes, now: float) -> None:
         """Take bytes from the peer and act on every complete packet."""
-        self._inbox.extend(self._reader.receive(data))
-        self.resume(now)
+        packets = self._reader.receive(data)
+        if self._inbox or self._grabbing is not None or self.blocked:
+            self._inbox.extend(packets)
+            self.resume(now)
+        else:
+            self._work(packets, now)
 
     def resume(self, now: float) -> None:
         """Work on the inbox until it is empty or the peer has too much to read."""
-        self.queue.now = now
-        inbox, handlers, pause = self._inbox, self._handlers, self.queue.limits.output_pause
         if self._grabbing is not None and not self.closing:
+            self._holdings.now = now
             assigned, self._grabbing = self._grabbing, None
             self._grab(assigned, now)
-        while inbox and not self.closing:
-            if self.blocked or self.output_size > pause or self._grabbing is not None:
-                return
-            kind, body = inbox.popleft()
-            try:
-                handle = handlers.get(kind)
-                if handle is not None:
-                    handle(body, now)
-                else:
-                    self._error(b"INVALID_COMMAND", b"Command not expected")
-            except ProtocolError as error:
-                logger.info("%s closed: %s", self.address, error)
-                self.closing = True
-        if self._reader.error is not None:
+        if self.blocked or self._grabbing is not None:
+            return
+        packets, self._inbox = self._inbox, deque()
+        self._work(packets, now)
+
+    def _work(self, packets: Iterable[p.Packet], now: float) -> None:
+        """Act on packets; those that have to wait go to the inbox, which is empty."""
+        self._holdings.now = now
+        output, pause, handlers = self._output, self._pause, _HANDLERS
+        waiting = iter(packets)
+        try:
+            for kind, body in waiting:
+                handlers[kind](self, body, now)
+                if len(output) > pause or self._grabbing is not None or self.closing:
+                    if not self.closing:
+                        self._inbox.extend(waiting)
+                    break
+        except ProtocolError as error:
+            logger.info("%s closed: %s", self.address, error)
+            self.closing = True
+        if self._reader.error is not None and not self._inbox:
             self.closing = True
 
     def drain(self) -> bytes:
         """What is to be sent now."""
-        output = b"".join(self._output)
+        output = bytes(self._output)
         self._output.clear()
-        self.output_size = 0
         return output
 
     def discard(self) -> None:
@@ -189,12 +168,13 @@ class Session:
 
     def created(self, job: Job) -> None:
         self._unanswered -= 1
-        if self in job.clients:
+        if job.clients and self in job.clients:
             if self._gone:
                 self.queue.abandon(self, job)
                 return
             self._waiting[job.id] = job
-        self._send(p.response(p.JOB_CREATED, self.queue.handle(job)))
+        handle = job.handle
+        self._send(_CREATED[len(handle)] + handle)
 
     def refused(self, reason: str) -> None:
         self._unanswered -= 1
@@ -205,7 +185,7 @@ class Session:
         self._send(reply)
 
     def progress(self, kind: int, job: Job, data: bytes) -> None:
-        handle = self.queue.handle(job)
+        handle = job.handle
         if kind == p.WORK_EXCEPTION and not self._exceptions:
             kind = p.WORK_FAIL
         packet = p.response(kind, handle) if kind == p.WORK_FAIL else p.response(kind, handle, data)
@@ -227,31 +207,21 @@ class Session:
             return
         if not self._output:
             self._on_output()
-        self._output.append(packet)
-        self.output_size += len(packet)
+        self._output += packet
 
     def _reply(self, packet: bytes) -> None:
         if self._unanswered:
             self._unanswered += 1
             self.queue.answer(self, packet)
-        else:
-            self._send(packet)
+        elif not self.closing:
+            if not self._output:
+                self._on_output()
+            self._output += packet
 
     def _error(self, code: bytes, text: bytes) -> None:
         self._reply(p.response(p.ERROR, code, text))
 
     # -- client packets ------------------------------------------------------------------------------------------
-
-    def _on_submit(self, priority: int, background: bool, body: bytes, now: float) -> None:
-        try:
-            function, unique, payload = body.split(b"\0", 2)
-        except ValueError:
-            raise ProtocolError("SUBMIT_JOB needs function, unique and data") from None
-        if 0 < len(function) <= _MAX_FUNCTION and len(unique) <= _MAX_UNIQUE:
-            self._unanswered += 1
-            self.queue.submit(self, function, priority, unique, payload, background, now)
-        else:
-            self._acceptable(function, unique)
 
     def _on_submit_epoch(self, body: bytes, now: float) -> None:
         function, unique, epoch, payload = p.arguments(body, 4)
@@ -272,12 +242,18 @@ class Session:
             due = min(due, _LAST_SECOND) * 1_000_000
             self.queue.submit(self, function, NORMAL, unique, payload, True, now, due=due)
 
-    def _on_submit_reduce(self, background: bool, body: bytes, now: float) -> None:
+    def _submit_reduce(self, background: bool, body: bytes, now: float) -> None:
         # The fourth argument is not in the protocol document; gearmand and its clients have it, and do not use it.
         function, unique, reducer, _, payload = p.arguments(body, 5)
         if self._acceptable(function, unique) and (not reducer or self._acceptable(reducer, unique)):
             self.expect_reply()
             self.queue.submit(self, function, NORMAL, unique, payload, background, now, reducer=reducer)
+
+    def _on_submit_reduce(self, body: bytes, now: float) -> None:
+        self._submit_reduce(False, body, now)
+
+    def _on_submit_reduce_background(self, body: bytes, now: float) -> None:
+        self._submit_reduce(True, body, now)
 
     def _acceptable(self, function: bytes, unique: bytes) -> bool:
         """Whether a job of this function and unique may be; if not, it is answered."""
@@ -359,7 +335,7 @@ class Session:
         self._grab(_job_assign_all, now)
 
     def _grab(self, assigned: Assigned, now: float) -> None:
-        worker = self._as_worker()
+        worker = self.worker or self._as_worker()
         grabbed = self.queue.grab(worker, now)
         if grabbed is not None:
             self._reply(assigned(*grabbed))
@@ -372,7 +348,8 @@ class Session:
 
     def _on_work_complete(self, body: bytes, now: float) -> None:
         handle, _, data = body.partition(b"\0")
-        self._reported(self.queue.complete(self._as_worker(), handle, data))
+        if not self.queue.complete(self.worker or self._as_worker(), handle, data):
+            self._reported(False)
 
     def _on_work_fail(self, body: bytes, now: float) -> None:
         # Perl's worker ends the handle with a NUL, abraxas puts a text behind one.
@@ -409,8 +386,26 @@ class Session:
             self._error(b"JOB_NOT_FOUND", otherwise)
 
 
+def _on_submit(priority: int, *, background: bool) -> Handler:
+    """What one of the six SUBMIT_JOB packets does."""
+
+    def submit(session: Session, body: bytes, now: float) -> None:
+        try:
+            function, unique, payload = body.split(b"\0", 2)
+        except ValueError:
+            raise ProtocolError("SUBMIT_JOB needs function, unique and data") from None
+        if 0 < len(function) <= _MAX_FUNCTION and len(unique) <= _MAX_UNIQUE:
+            session._unanswered += 1
+            session.queue.submit(session, function, priority, unique, payload, background, now)
+        else:
+            session._acceptable(function, unique)
+
+    return submit
+
+
 def _job_assign(handle: bytes, job: Job, payload: bytes) -> bytes:
-    return p.response(p.JOB_ASSIGN, handle, job.function.name, payload)
+    body = b"\0".join((handle, job.function.name, payload))
+    return p.header(p.JOB_ASSIGN, len(body)) + body
 
 
 def _job_assign_uniq(handle: bytes, job: Job, payload: bytes) -> bytes:
@@ -421,3 +416,45 @@ def _job_assign_all(handle: bytes, job: Job, payload: bytes) -> bytes:
     if not job.reducer:
         return _job_assign_uniq(handle, job, payload)
     return p.response(p.JOB_ASSIGN_ALL, handle, job.function.name, job.unique, job.reducer, payload)
+
+
+def _not_expected(session: Session, body: bytes, now: float) -> None:
+    session._error(b"INVALID_COMMAND", b"Command not expected")
+
+
+#: By packet type; the last one is that of MISDIRECTED, -1.
+_HANDLERS: list[Handler] = [_not_expected] * (p.LAST_TYPE + 2)
+for _kind, _handler in {
+    p.TEXT: Session._on_text,
+    p.MISDIRECTED: Session._on_misdirected,
+    p.CAN_DO: Session._on_can_do,
+    p.CAN_DO_TIMEOUT: Session._on_can_do_timeout,
+    p.CANT_DO: Session._on_cant_do,
+    p.RESET_ABILITIES: Session._on_reset_abilities,
+    p.PRE_SLEEP: Session._on_pre_sleep,
+    p.GRAB_JOB: Session._on_grab_job,
+    p.GRAB_JOB_UNIQ: Session._on_grab_job_uniq,
+    p.GRAB_JOB_ALL: Session._on_grab_job_all,
+    p.WORK_COMPLETE: Session._on_work_complete,
+    p.WORK_FAIL: Session._on_work_fail,
+    p.WORK_EXCEPTION: Session._on_work_exception,
+    p.WORK_DATA: Session._on_work_data,
+    p.WORK_WARNING: Session._on_work_warning,
+    p.WORK_STATUS: Session._on_work_status,
+    p.SUBMIT_JOB: _on_submit(NORMAL, background=False),
+    p.SUBMIT_JOB_HIGH: _on_submit(HIGH, background=False),
+    p.SUBMIT_JOB_LOW: _on_submit(LOW, background=False),
+    p.SUBMIT_JOB_BG: _on_submit(NORMAL, background=True),
+    p.SUBMIT_JOB_HIGH_BG: _on_submit(HIGH, background=True),
+    p.SUBMIT_JOB_LOW_BG: _on_submit(LOW, background=True),
+    p.SUBMIT_JOB_EPOCH: Session._on_submit_epoch,
+    p.SUBMIT_JOB_SCHED: Session._on_submit_sched,
+    p.SUBMIT_REDUCE_JOB: Session._on_submit_reduce,
+    p.SUBMIT_REDUCE_JOB_BACKGROUND: Session._on_submit_reduce_background,
+    p.GET_STATUS: Session._on_get_status,
+    p.GET_STATUS_UNIQUE: Session._on_get_status_unique,
+    p.ECHO_REQ: Session._on_echo,
+    p.OPTION_REQ: Session._on_option,
+    p.SET_CLIENT_ID: Session._on_set_client_id,
+}.items():
+    _HANDLERS[_kind] = _handler

@@ -26,7 +26,7 @@ PEERS = 4
 
 
 def one_input(data: bytes) -> None:
-    server = SocketlessServer()
+    server = SocketlessServer(volatile=len(data) % 2 == 1)
     bystanders = ready_bystanders(server)
     peers = [server.connect() for _ in range(PEERS)]
     at = 0

@@ -28,7 +28,7 @@ class Ledger:
         self.commits = 0
         self.changes = 0
 
-    def jobs(self, function: str, tally: Tally) -> None:
+    def jobs(self, function: str, priority: int, tally: Tally) -> None:
         for name in Tally.__slots__:
             self.totals[function, name] += getattr(tally, name)
 

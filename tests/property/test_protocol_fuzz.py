@@ -103,8 +103,8 @@ RELAXED = settings(
 )
 
 
-def play(actions: list[tuple[str, int, Any]]) -> None:
-    server = SocketlessServer()
+def play(actions: list[tuple[str, int, Any]], *, volatile: bool) -> None:
+    server = SocketlessServer(volatile=volatile)
     bystanders = ready_bystanders(server)
     peers = [server.connect() for _ in range(PEERS)]
     for action, number, what in actions:
@@ -131,19 +131,19 @@ def play(actions: list[tuple[str, int, Any]]) -> None:
 
 
 @RELAXED
-@given(ACTIONS)
-def test_whatever_peers_do_others_go_on(actions: list[tuple[str, int, Any]]) -> None:
-    play(actions)
+@given(ACTIONS, st.booleans())
+def test_whatever_peers_do_others_go_on(actions: list[tuple[str, int, Any]], volatile: bool) -> None:
+    play(actions, volatile=volatile)
 
 
 @RELAXED
-@given(st.lists(STREAMS, max_size=10), st.lists(st.integers(0, 5000), max_size=20))
-def test_the_network_may_cut_anywhere(streams: list[bytes], cuts: list[int]) -> None:
+@given(st.lists(STREAMS, max_size=10), st.lists(st.integers(0, 5000), max_size=20), st.booleans())
+def test_the_network_may_cut_anywhere(streams: list[bytes], cuts: list[int], volatile: bool) -> None:
     """The same bytes in one piece and in many: the same answers."""
     stream = b"".join(streams)
     answers = []
     for bounds in ([0, len(stream)], [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]):
-        server = SocketlessServer()
+        server = SocketlessServer(volatile=volatile)
         peer = server.connect()
         for a, b in itertools.pairwise(bounds):
             server.send(peer, stream[a:b])

@@ -56,9 +56,12 @@ class Peer:
 
 
 class SocketlessServer:
-    def __init__(self, limits: Limits = LIMITS) -> None:
+    """`volatile`: as the server has it in front of a MemoryStore, which never fails."""
+
+    def __init__(self, limits: Limits = LIMITS, *, volatile: bool = False) -> None:
         self.store = MemoryStore()
-        self.queue = JobQueue(self.store, limits=limits, host="h", epoch=1_700_000_000.0)
+        self.volatile = volatile
+        self.queue = JobQueue(self.store, limits=limits, host="h", epoch=1_700_000_000.0, volatile=volatile)
         self.peers: list[Peer] = []
         self.sessions: list[Session] = []
         self.now = 1.0
@@ -84,6 +87,7 @@ class SocketlessServer:
 
     def turn(self, *, fail: bool = False) -> bool:
         """One turn of the loop: time, commit (or its failure), reads, output. Whether there was anything to do."""
+        fail = fail and not self.volatile
         self.queue.tick(self.now)
         batch = self.queue.take()
         if batch is not None and fail and batch.changes:

@@ -82,12 +82,16 @@ class FakeClient:
     def __init__(self) -> None:
         self.answers: list[int | str] = []
         self.finished: list[int] = []
+        #: What `answers` says of submissions, with the jobs themselves.
+        self.told: list[Job | str] = []
 
     def created(self, job: Job) -> None:
         self.answers.append(job.id)
+        self.told.append(job)
 
     def refused(self, reason: str) -> None:
         self.answers.append(reason)
+        self.told.append(reason)
 
     def deliver(self, reply: bytes) -> None:
         self.answers.append(reply.decode())
@@ -179,8 +183,11 @@ class Simulation:
             (self.crash, 1),
         ]
 
+    #: See JobQueue.
+    volatile = False
+
     def open(self) -> None:
-        self.queue = JobQueue(self.store, limits=self.limits, host="h", policies=self.policies)
+        self.queue = JobQueue(self.store, limits=self.limits, host="h", policies=self.policies, volatile=self.volatile)
         self.clients = [FakeClient(), FakeClient()]
         self.workers: list[FakeWorker] = []
         #: (client, id, durable) and new ids, per batch: gathering and committing.
@@ -212,14 +219,17 @@ class Simulation:
     def decide(self) -> None:
         """The core decided on some submissions: do the same."""
         for client, about, _ in self.queue._batches.gathering.answers[len(self.answers) :]:
-            wanted = next(s for s in self.undecided if s.client is client)
-            self.undecided.remove(wanted)
-            if isinstance(about, Job):
-                self.accepted(wanted, about)
-            else:
-                self.refused(wanted, about)
+            self.decided(client, about)
         for client in {client for client, *_ in self.answers if client not in self.clients}:
             self.leave(client)
+
+    def decided(self, client: FakeClient, about: Job | bytes | str) -> None:
+        wanted = next(s for s in self.undecided if s.client is client)
+        self.undecided.remove(wanted)
+        if isinstance(about, Job):
+            self.accepted(wanted, about)
+        else:
+            self.refused(wanted, about)
 
     def refused(self, wanted: Submission, reason: Any) -> None:
         matches = self.joinable(wanted)
@@ -697,6 +707,32 @@ class Simulation:
         assert not any(f.joinable for f in self.queue.functions.values())
 
 
+class VolatileSimulation(Simulation):
+    """A queue in front of a store that is only memory: nothing waits for a commit, and none fails."""
+
+    volatile = True
+
+    def actions(self) -> list[tuple[Callable[[], None], int]]:
+        never = (self.take, self.commit, self.commit_fails, self.read_fails, self.crash)
+        return [(action, weight) for action, weight in super().actions() if action not in never]
+
+    def decide(self) -> None:
+        for client in {submission.client: None for submission in self.undecided}:
+            while client.told:
+                self.decided(client, client.told.pop(0))
+                for entry in [self.jobs[number] for number in self.new]:
+                    entry.queued = entry.due is None
+                self.new, self.upgraded = [], []
+        super().decide()
+        answers, self.answers = self.answers, []
+        self.check_answers(answers)
+
+    def read(self) -> None:
+        self.take()
+        self.commit()
+        super().read()
+
+
 @pytest.fixture(autouse=True)
 def small_refills(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "_REFILL", 2)
@@ -704,11 +740,20 @@ def small_refills(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
-@given(random=st.randoms(use_true_random=False), steps=st.integers(1, 60))
-def test_short_histories_shrunk_when_they_fail(random: Random, steps: int) -> None:
-    Simulation(random).run(steps)
+@given(
+    random=st.randoms(use_true_random=False),
+    steps=st.integers(1, 60),
+    kind=st.sampled_from([Simulation, VolatileSimulation]),
+)
+def test_short_histories_shrunk_when_they_fail(random: Random, steps: int, kind: type[Simulation]) -> None:
+    kind(random).run(steps)
 
 
 @pytest.mark.parametrize("seed", range(100))
 def test_long_histories(seed: int) -> None:
     Simulation(Random(seed)).run(500)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_long_histories_of_a_volatile_queue(seed: int) -> None:
+    VolatileSimulation(Random(seed)).run(500)

@@ -38,14 +38,14 @@ def submit(queue: JobQueue, function: str) -> None:
 
 def test_functions_beyond_the_bound_share_a_label() -> None:
     seen = QueueMetrics()
-    before = value("syncbridge_queue_completed_total", function=OTHER)
+    before = value("syncbridge_queue_completed_total", function=OTHER, priority="normal")
     for number in range(MAX_LABELS + 50):
         tally = Tally()
         tally.completed = 2
-        seen.jobs(f"bounded-{number}", tally)
-    assert value("syncbridge_queue_completed_total", function="bounded-0") == 2
-    assert value("syncbridge_queue_completed_total", function=f"bounded-{MAX_LABELS}") == 0
-    assert value("syncbridge_queue_completed_total", function=OTHER) - before == 100
+        seen.jobs(f"bounded-{number}", NORMAL, tally)
+    assert value("syncbridge_queue_completed_total", function="bounded-0", priority="normal") == 2
+    assert value("syncbridge_queue_completed_total", function=f"bounded-{MAX_LABELS}", priority="normal") == 0
+    assert value("syncbridge_queue_completed_total", function=OTHER, priority="normal") - before == 100
 
 
 async def test_levels_of_functions_that_share_a_label_are_added_up() -> None:

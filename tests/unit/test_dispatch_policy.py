@@ -175,7 +175,7 @@ def test_a_job_that_takes_too_long_fails_and_its_client_is_told(by_worker: bool)
     assert not bench.queue.complete(worker, b"H:h:1", b"late")
     bench.complete(worker, 2)
     assert bench.tick(14.0) is None
-    assert bench.queue.functions[b"f"].tally.timed_out == 1
+    assert bench.queue.functions[b"f"].tallies[1].timed_out == 1
     assert bench.stored() == {}
 
 

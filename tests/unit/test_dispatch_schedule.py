@@ -171,7 +171,7 @@ def test_the_schedule_against_a_sorted_list(seed: int) -> None:
     for number in range(1, 300):
         action = random.random()
         if action < 0.5:
-            job = known[number] = Job(number, function, 1, b"", b"")
+            job = known[number] = Job(number, function, 1, b"", b"", b"H:h:%d" % number)
             job.due = clock + random.randrange(1, 50)
             schedule.add(job)
         elif action < 0.6 and len(schedule):

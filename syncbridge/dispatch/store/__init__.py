@@ -7,8 +7,10 @@ list: nobody gets them until somebody says so.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from syncbridge.dispatch.job import JobRecord
@@ -40,6 +42,10 @@ class JobKey(NamedTuple):
     priority: int
     size: int
     state: int = READY
+
+
+#: JobKey from a tuple of its fields, at half the price.
+new_key: Final[Callable[[tuple[bytes, int, int, int]], JobKey]] = partial(tuple.__new__, JobKey)
 
 
 class Move(NamedTuple):
