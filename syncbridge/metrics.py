@@ -102,7 +102,7 @@ CHECKPOINT_TIME = Gauge(
 LANE_LAG = Gauge(
     "syncbridge_lane_lag_seconds", "Last heartbeat's way through a lane", ["lane"], multiprocess_mode="mostrecent"
 )
-#: What the lag is made of, see LagCollector.
+#: What the lag is made of, see current_lag.
 HEARTBEAT_LAG = Gauge(
     "syncbridge_heartbeat_lag_seconds", "Slowest lane of the last heartbeat", multiprocess_mode="mostrecent"
 )
@@ -138,18 +138,9 @@ def current_lag(measured: float, proved_at: float, interval: float, now: float) 
     return max(measured, now - proved_at - 2 * interval)
 
 
-class _Relay(Collector):
-    """Passes on what another registry holds."""
-
-    def __init__(self, source: CollectorRegistry) -> None:
-        self._source = source
-
-    def collect(self) -> Iterable[Metric]:
-        return self._source.collect()
-
-
-class LagCollector(Collector):
-    """syncbridge_lag_seconds out of a registry's heartbeat gauges, when it is read: a frozen capture shows as lag."""
+class _WithLag(Collector):
+    """What a registry holds, and syncbridge_lag_seconds out of its heartbeat gauges as it is read: a frozen capture
+    shows as lag."""
 
     def __init__(self, source: CollectorRegistry) -> None:
         self._source = source
@@ -163,6 +154,7 @@ class LagCollector(Collector):
         for family in self._source.collect():
             if family.name in names and family.samples:
                 names[family.name] = family.samples[0].value
+            yield family
         measured, proved_at, interval = names.values()
         if proved_at and interval:
             yield GaugeMetricFamily(
@@ -175,6 +167,5 @@ class LagCollector(Collector):
 def with_lag(source: CollectorRegistry = REGISTRY) -> CollectorRegistry:
     """A registry with everything of `source`, and the lag."""
     whole = CollectorRegistry()
-    whole.register(_Relay(source))
-    whole.register(LagCollector(source))
+    whole.register(_WithLag(source))
     return whole

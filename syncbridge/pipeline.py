@@ -20,9 +20,10 @@ from syncbridge import metrics
 from syncbridge.config import Config, HttpConfig, QueueConfig
 from syncbridge.errors import SyncbridgeError
 from syncbridge.parent import end_with_parent
-from syncbridge.state import State
 
 if TYPE_CHECKING:
+    from syncbridge.capture.capture import Capture
+    from syncbridge.capture.trigger.capture import TriggerCapture
     from syncbridge.dispatch.service import ServerSettings, Service
     from syncbridge.dispatch.store import JobStore
 
@@ -38,18 +39,16 @@ SUPERVISED_DRAIN = 1.0
 
 def run_capture(config: Config) -> None:
     """Capture until stopped."""
-    from syncbridge.capture.capture import Capture
-    from syncbridge.capture.trigger.capture import TriggerCapture
     from syncbridge.dispatch.submitter import GearmanLanes
     from syncbridge.dispatch.target import own_targets
     from syncbridge.sinks.marks import RedisMirror
+    from syncbridge.state import State
 
     with _process(config.name, config.http):
         state = State.open(config.state, config.name)
         mirror = RedisMirror(config)
-        kind = TriggerCapture if config.source.capture == "trigger" else Capture
         lanes = GearmanLanes(config.name, own_targets(config), max_packet=config.queue.max_packet)
-        capture = kind(config, state, lanes, mirror)
+        capture = _capture_kind(config)(config, state, lanes, mirror)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: capture.stop())
         try:
@@ -57,6 +56,16 @@ def run_capture(config: Config) -> None:
         finally:
             mirror.close()
             state.close()
+
+
+def _capture_kind(config: Config) -> type[Capture | TriggerCapture]:
+    if config.source.capture == "trigger":
+        from syncbridge.capture.trigger.capture import TriggerCapture
+
+        return TriggerCapture
+    from syncbridge.capture.capture import Capture
+
+    return Capture
 
 
 def run_server(settings: ServerSettings) -> None:
@@ -131,6 +140,7 @@ async def _work(config: Config) -> None:
     from syncbridge.dispatch.worker_client import LaneWorker
     from syncbridge.sinks.connection import connect as connect_redis
     from syncbridge.sinks.worker import Worker
+    from syncbridge.state import State
 
     stop = _stop_event()
     state = State.open(config.state, config.name)

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -172,8 +173,6 @@ class Supervisor:
                     stage.start()
         except ConfigError as error:
             log.error("not reloaded, going on as before: %s (%s)", error, error.hint)
-        finally:
-            self._reloading = False
 
     def _load_new_mappings(self) -> Config:
         fresh = load_config(self._config_path)
@@ -206,18 +205,22 @@ class Supervisor:
         down = [stage.name for stage in self._stages if not stage.running]
         if down:
             return f"not running: {', '.join(down)}"
-        if self._config.source.heartbeat and not self._value("syncbridge_source_read_only"):
-            lag = self._value("syncbridge_lag_seconds")
-            if not self._value("syncbridge_heartbeat_proved_timestamp_seconds") or lag is None:
+        values = self._values()
+        if self._config.source.heartbeat and not values.get("syncbridge_source_read_only"):
+            lag = values.get("syncbridge_lag_seconds")
+            if not values.get("syncbridge_heartbeat_proved_timestamp_seconds") or lag is None:
                 return "no heartbeat has come through yet"
             if lag > NOT_READY_LAG:
                 return f"lag is {lag:.0f} s"
         return ""
 
-    def _value(self, name: str) -> float | None:
-        """The sum of a metric's samples, None where it has none."""
-        values = [s.value for family in self._registry.collect() for s in family.samples if s.name == name]
-        return sum(values) if values else None
+    def _values(self) -> dict[str, float]:
+        """Name -> the sum of a metric's samples. Reads the files of all children: ask once for all that is needed."""
+        values: defaultdict[str, float] = defaultdict(float)
+        for family in self._registry.collect():
+            for sample in family.samples:
+                values[sample.name] += sample.value
+        return values
 
     def _headline(self) -> str:
         config = self._config
@@ -238,13 +241,12 @@ class Supervisor:
     def _status_line(self) -> str:
         if reason := self._not_ready():
             return f"not ready: {reason}"
-        lag = self._value("syncbridge_lag_seconds") or 0.0
-        applied = self._value("syncbridge_events_applied_total") or 0
-        queued = self._value("syncbridge_queue_jobs") or 0
-        reading = "reading tables, " if self._value("syncbridge_snapshot_running") else ""
-        retries = self._value("syncbridge_retries_pending") or 0
-        dead = self._value("syncbridge_dead_letters") or 0
+        values = defaultdict(float, self._values())
+        reading = "reading tables, " if values["syncbridge_snapshot_running"] else ""
         return (
-            f"{reading}lag {lag:.3f} s, {applied:.0f} events applied, {queued:.0f} jobs queued,"
-            f" {retries:.0f} retries, {dead:.0f} dead letters"
+            f"{reading}lag {values['syncbridge_lag_seconds']:.3f} s,"
+            f" {values['syncbridge_events_applied_total']:.0f} events applied,"
+            f" {values['syncbridge_queue_jobs']:.0f} jobs queued,"
+            f" {values['syncbridge_retries_pending']:.0f} retries,"
+            f" {values['syncbridge_dead_letters']:.0f} dead letters"
         )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from syncbridge.config import Config
 from syncbridge.errors import ConfigError
-from syncbridge.state import State
+
+if TYPE_CHECKING:
+    from syncbridge.state import State
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The sync.yaml to use.", show_default=True)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
@@ -37,4 +39,6 @@ def mapped_table(config: Config, text: str) -> tuple[str, str]:
 
 def open_state(config: Config) -> State:
     """The state database of this pipeline. Raises ConfigError or TransientError."""
+    from syncbridge.state import State  # most of what imports this module runs without it
+
     return State.open(config.state, config.name)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from syncbridge.commands.logs import log_to_stderr
 from syncbridge.commands.options import DEFAULT_CONFIG, ConfigPath
-from syncbridge.commands.output import log_to_stderr
 from syncbridge.config import load_config
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from syncbridge.commands.logs import log_to_stderr
 from syncbridge.commands.options import DEFAULT_CONFIG
-from syncbridge.commands.output import log_to_stderr
 from syncbridge.config import Address, HttpConfig, QueueConfig, load_config, queue_from_options
 from syncbridge.dispatch.service import ServerSettings
 from syncbridge.dispatch.target import private_socket

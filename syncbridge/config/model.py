@@ -15,6 +15,7 @@ from syncbridge.config.base import Model as _Model
 from syncbridge.config.base import OptionalAddressField, UrlField
 from syncbridge.config.queue import QueueConfig
 from syncbridge.config.values import Address, Duration, ImpossibleError, OnDelete, Size, Ttl, Url
+from syncbridge.expression import check_expression
 from syncbridge.template import TABLE, Template
 
 # Written as in sync.yaml, so that a stored mapping can be read again.
@@ -219,8 +220,6 @@ class Mapping(_Model):
     @classmethod
     def _is_expression(cls, value: str) -> str:
         if value:
-            from syncbridge.expression import check_expression  # its parser is large, and most mappings have none
-
             check_expression(value)
         return value
 

@@ -12,11 +12,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from syncbridge.config import Address, HttpConfig, QueueConfig, SocketPath
-from syncbridge.dispatch.api import AdminServer, application
-from syncbridge.dispatch.gateway import Gateway
-from syncbridge.dispatch.inspector import Inspector
 from syncbridge.dispatch.limits import Limits
 from syncbridge.dispatch.listeners import (
     Listener,
@@ -31,6 +29,10 @@ from syncbridge.dispatch.policy import LANE, Policies, Policy
 from syncbridge.dispatch.server import JobServer
 from syncbridge.dispatch.store import JobStore
 from syncbridge.errors import SyncbridgeError
+
+if TYPE_CHECKING:  # each brings an HTTP library: imported where somebody listens
+    from syncbridge.dispatch.api import AdminServer
+    from syncbridge.dispatch.gateway import Gateway
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +105,8 @@ class Service:
         settings = self._settings.http
         if settings.listen is None:
             return
+        from syncbridge.dispatch.gateway import Gateway
+
         listener = TcpListener(settings.listen, tls=self._context(), setting="queue.http.listen")
         gateway = Gateway(server, listener, token=settings.token)
         await gateway.start()
@@ -113,6 +117,9 @@ class Service:
         settings = self._settings.admin
         if settings.listen is None:
             return
+        from syncbridge.dispatch.api import AdminServer, application
+        from syncbridge.dispatch.inspector import Inspector
+
         # The token is what lets a client in here, not its certificate: monitors have none.
         listener = TcpListener(
             settings.listen, tls=self._context(client_certificates=False), setting="queue.admin.listen"

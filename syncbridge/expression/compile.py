@@ -63,11 +63,6 @@ _CAST_TARGETS = {
 _UNSEEN = "null"
 
 
-def compile_expression(text: str) -> Expression:
-    """The function of (row, types) that `text` is. Raises ValueError, naming the mend, on what we do not understand."""
-    return Expression(text)
-
-
 class Expression:
     """A compiled expression: call it with a row's values and the event's `types`.
 

@@ -71,19 +71,6 @@ _PREDICATES = (*_COMPARISONS, exp.Is, exp.In, exp.Between, exp.Like, exp.Escape)
 _SEE = "docs/expressions.md lists what where understands"
 
 
-def check_expression(text: str) -> None:
-    """Raise ValueError, naming the mend, when `text` is not an expression that we evaluate as the server does."""
-    # Compiling finds what the grammar alone does not show, for example CAST to a type we do not know.
-    from syncbridge.expression.compile import compile_expression
-
-    compile_expression(text)
-
-
-def columns(text: str) -> tuple[str, ...]:
-    """The column names that `text` uses, as written, in order of first use. ValueError as check_expression()."""
-    return columns_of(parse(text))
-
-
 def columns_of(tree: exp.Expr) -> tuple[str, ...]:
     return tuple(dict.fromkeys(node.name for node in tree.find_all(exp.Column, bfs=False)))
 

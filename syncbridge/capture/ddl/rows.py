@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import sqlglot
-from sqlglot import expressions as exp
-from sqlglot.errors import SqlglotError
-
 from syncbridge.capture.ddl.dialect import Dialect
 from syncbridge.capture.ddl.text import NAME, WORD, Reader
 
@@ -25,6 +21,10 @@ def written_tables(sql: str, reader: Reader, default_db: str, dialect: Dialect) 
                 return []
             reader.next()
         return [reader.table(default_db, dialect)]
+    import sqlglot  # large, and a source that logs rows never needs it
+    from sqlglot import expressions as exp
+    from sqlglot.errors import SqlglotError
+
     try:
         nodes = list(sqlglot.parse_one(sql, dialect="mysql").find_all(exp.Table))
         tables = [(node.db, node.name, node.alias) for node in nodes]
