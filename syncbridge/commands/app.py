@@ -94,6 +94,7 @@ _MODULES = {
     "dead-letter": "dead_letter",
     "queue": "queue",
     "triggers": "triggers",
+    "udf": "udf",
     "demo": "demo",
 }
 _registered: set[str] = set()

@@ -66,12 +66,17 @@ typedef struct {
 /* MYSQL_ERRMSG_SIZE of the server. */
 #define MESSAGE_SIZE 512
 
+/* Rises with every change that servers should be given; gman_stats() tells it, `syncbridge udf install` compares it. */
+#define LIBRARY_VERSION 2
+
 /* -- limits ---------------------------------------------------------------------------------------------------------- */
 
 #define MAX_FUNCTION 512
 #define MAX_UNIQUE 64
 #define MAX_SERVERS 16
-#define MAX_IDLE 64 /* connections kept per server; further ones are closed after use */
+#ifndef MAX_IDLE
+#define MAX_IDLE 64 /* connections kept per server; further ones are closed after use. 0: one for each call */
+#endif
 #define MAX_RESULT (16u << 20)
 #define MAX_REPLY (64u << 20)
 #define DEFAULT_PORT "4730"
@@ -852,10 +857,14 @@ PUBLIC char *gman_stats(UDF_INIT *init, UDF_ARGS *args, char *buffer, unsigned l
   t->size = 0;
   pthread_mutex_lock(&lock);
   snprintf(line, sizeof line,
-           "{\"jobs\": %llu, \"failures\": %llu, \"connects\": %llu, \"reuses\": %llu, \"timeouts\": %llu, \"skipped\": %llu",
-           totals.jobs, totals.failures, totals.connects, totals.reuses, totals.timeouts, totals.skipped);
+           "{\"version\": %d, \"jobs\": %llu, \"failures\": %llu, \"connects\": %llu, \"reuses\": %llu, \"timeouts\": %llu, \"skipped\": %llu",
+           LIBRARY_VERSION, totals.jobs, totals.failures, totals.connects, totals.reuses, totals.timeouts, totals.skipped);
   add_string(t, line);
-  add_string(t, ", \"servers\": [");
+  for (int i = 0; i < OPTIONS; i++) {
+    snprintf(line, sizeof line, "%s\"%s\": %ld", i ? ", " : ", \"options\": {", options[i].name, options[i].value);
+    add_string(t, line);
+  }
+  add_string(t, "}, \"servers\": [");
   int64_t now = now_ms();
   const char *comma = "";
   for (pool *p = pools; p; p = p->next)

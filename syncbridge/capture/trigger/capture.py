@@ -16,7 +16,7 @@ from typing import Any
 
 from syncbridge import metrics
 from syncbridge.capture.changes import Shape, Transaction, row_events, sweep_event
-from syncbridge.capture.connection import Server, fetch_one, identify, source_errors
+from syncbridge.capture.connection import Server, identify, source_errors
 from syncbridge.capture.delivery import Delivery
 from syncbridge.capture.heartbeat import HeartbeatWriter
 from syncbridge.capture.mappings import take_up_mappings
@@ -29,6 +29,7 @@ from syncbridge.capture.stopping import StopFlag
 from syncbridge.capture.tables import Name, Tables
 from syncbridge.capture.trigger.epoch import Epoch, EpochPlacing
 from syncbridge.capture.trigger.outbox import Outbox, OutboxRow, heartbeat_row
+from syncbridge.capture.trigger.primaries import SEVERAL_PRIMARIES, several_primaries
 from syncbridge.capture.trigger.shapes import TableShape, load, numbers, wanted_triggers, without_triggers
 from syncbridge.capture.trigger.start import OUTBOX, Beginning, begin
 from syncbridge.config import Config
@@ -415,14 +416,15 @@ class TriggerCapture:
 
 
 def refuse_several_primaries(control: Any) -> None:
-    """Ids ascend in the order of commits on one primary only (DESIGN section 5). Raises ConfigError."""
-    for variable, refused in (("wsrep_on", "ON"), ("group_replication_single_primary_mode", "OFF")):
-        row = fetch_one(control, "SHOW GLOBAL VARIABLES LIKE %s", (variable,))
-        if row is not None and str(row[1]).upper() == refused:
-            raise ConfigError(
-                f"the source takes writes on several servers ({variable}={refused}), which an outbox cannot order",
-                hint="capture from the binlog: capture: binlog",
-            )
+    """Raises ConfigError where several servers take writes."""
+    with control.cursor() as cursor:
+        cursor.execute("SHOW GLOBAL VARIABLES WHERE Variable_name IN %s", (tuple(SEVERAL_PRIMARIES),))
+        found = several_primaries({str(name).lower(): str(value) for name, value in cursor.fetchall()})
+    if found:
+        raise ConfigError(
+            f"the source takes writes on several servers ({found}), which an outbox cannot order",
+            hint="capture from the binlog: capture: binlog",
+        )
 
 
 def _identity(server: Server) -> str:

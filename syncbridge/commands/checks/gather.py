@@ -39,8 +39,8 @@ def server_facts(connection: Any, address: str) -> ServerFacts:
             version_text=version_text,
             server_id=int(server_id),
             variables={name.lower(): value for name, value in variables},
-            account=_quoted_account(account),
-            grants=_grants(connection),
+            account=quoted_account(account),
+            grants=grants(connection),
             replicas=_replicas(connection),
             binlog_do=do,
             binlog_ignore=ignore,
@@ -111,12 +111,14 @@ def _any(connection: Any, *statements: str) -> list[tuple[Any, ...]]:
     return []
 
 
-def _quoted_account(account: str) -> str:
+def quoted_account(account: str) -> str:
+    """`user`@`host` of user@host."""
     user, _, host = account.rpartition("@")
     return f"{quote(user)}@{quote(host)}"
 
 
-def _grants(connection: Any) -> tuple[str, ...]:
+def grants(connection: Any) -> tuple[str, ...]:
+    """What SHOW GRANTS says of this account and its active roles."""
     lines = [row[0] for row in _any(connection, "SHOW GRANTS")]
     role = _any(connection, "SELECT CURRENT_ROLE()")
     active = role[0][0] if role else None
