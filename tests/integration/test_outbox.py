@@ -19,6 +19,12 @@ from tests.servers import SqlServer, eventually
 TABLE = "syncbridge.outbox_shop"
 
 
+@pytest.fixture(autouse=True)
+def never_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine."""
+    monkeypatch.setattr(module, "_SLOW", 3600)
+
+
 @pytest.fixture
 def made(source: SqlServer) -> SqlServer:
     return make(source)
@@ -134,7 +140,8 @@ def test_ids_that_were_taken_back_are_given_up_and_open_ones_are_not(
     made: SqlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOOK_BEHIND", 0.0)
-    monkeypatch.setattr(module, "_LOOKING_SHARE", 0)
+    monkeypatch.setattr(module, "_REST", 0)
+    monkeypatch.setattr(module, "_LOOK_IDS", 10)
     monkeypatch.setattr(module, "_GRACE", 0.0)
     with reading(made) as outbox, session(made) as open_one:
         for _ in range(20):
@@ -167,6 +174,18 @@ def test_a_batch_is_bounded_in_bytes_and_one_row_always_fits(made: SqlServer, mo
     made.execute(rows(2, "x" * 1000), rows(1, "y" * 9000), rows(3, "z" * 1000))
     with reading(made) as outbox:
         assert until_empty(outbox) == [[1, 2], [3], [4, 5], [6]]
+
+
+def test_a_slow_poll_that_left_nothing_behind_rests(made: SqlServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SLOW", 0)
+    monkeypatch.setattr(module, "_REST", 1000)
+    made.execute(rows(1000), rows(5))
+    with reading(made) as outbox:
+        assert [len(ids(outbox)), len(ids(outbox))] == [1000, 5]
+        made.execute(rows(1))
+        assert ids(outbox) == []
+        outbox._next_poll = 0.0
+        assert len(ids(outbox)) == 1
 
 
 def test_an_outbox_that_began_anew_is_noticed(made: SqlServer) -> None:

@@ -17,9 +17,9 @@ def members(gaps: Gaps) -> set[int]:
     return set(found)
 
 
-@given(PASSED, IDS, IDS, st.integers(0, 9))
+@given(PASSED, IDS, IDS, st.integers(0, 9), st.integers(1, 60), st.integers(1, 60))
 def test_what_is_filled_leaves_and_what_is_pending_stays(
-    passed: list[tuple[int, int]], read: set[int], pending: set[int], oldest: int
+    passed: list[tuple[int, int]], read: set[int], pending: set[int], oldest: int, first: int, last: int
 ) -> None:
     gaps, model, place = Gaps(), dict[int, int](), 0
     for now, (distance, length) in enumerate(passed):
@@ -31,8 +31,10 @@ def test_what_is_filled_leaves_and_what_is_pending_stays(
     gaps.filled(sorted(read))
     model = {number: alive for number, alive in model.items() if number not in read}
     assert members(gaps) == model.keys()
-    gaps.renew(sorted(pending), 99, oldest)
-    model = {number: alive for number, alive in model.items() if alive > oldest} | dict.fromkeys(pending, 99)
+    pending &= set(range(first, last + 1))
+    gaps.renew(first, last, sorted(pending), 99, oldest)
+    there = {number: alive for number, alive in model.items() if alive > oldest or not first <= number <= last}
+    model = there | dict.fromkeys(pending, 99)
     assert {number: gap.alive for gap in gaps for number in range(gap.first, gap.last + 1)} == model
     assert members(gaps) == model.keys()
 

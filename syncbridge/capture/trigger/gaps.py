@@ -39,14 +39,21 @@ class Gaps:
         if ids and self._gaps and ids[0] <= self._gaps[-1].last:
             self._gaps = list(_without(self._gaps, ids))
 
-    def renew(self, pending: Sequence[int], alive: float, oldest: float) -> None:
-        """`pending`: ids, ascending, that are in the table without having been read, committed or not, as of `alive`.
+    def renew(self, first: int, last: int, pending: Sequence[int], alive: float, oldest: float) -> None:
+        """`pending`: the ids from `first` to `last`, ascending, that are in the table unread, committed or not.
 
-        Other gaps go where they have not been alive since `oldest`: whoever took their ids has rolled back.
+        As of `alive`. Other gaps between go where they have not been alive since `oldest`: they were taken back.
         """
-        young = [gap for gap in self._gaps if gap.alive > oldest]
-        seen = (Gap(first, last, alive) for first, last in runs(pending))
-        self._gaps = sorted([*_without(young, pending), *seen])
+        kept: list[Gap] = []
+        for gap in _without(self._gaps, pending):
+            if gap.alive > oldest or gap.last < first or gap.first > last:
+                kept.append(gap)
+                continue
+            if gap.first < first:
+                kept.append(gap._replace(last=first - 1))
+            if gap.last > last:
+                kept.append(gap._replace(first=last + 1))
+        self._gaps = sorted([*kept, *(Gap(start, end, alive) for start, end in runs(pending))])
 
 
 def _without(gaps: Sequence[Gap], ids: Sequence[int]) -> Iterator[Gap]:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pymysql
-from pymysql.cursors import SSCursor
 
 from syncbridge.capture.trigger.gaps import Gaps
 from syncbridge.capture.trigger.render import outbox_table
@@ -26,9 +25,12 @@ log = logging.getLogger(__name__)
 #: Rows read in one go, and about how many characters of JSON.
 MAX_ROWS = 1000
 MAX_SIZE = 16 * 1024 * 1024
-#: Seconds between two looks at what is in the table without having been read; a slow look waits longer for the next.
+#: Seconds between two looks at what is in the table without having been read, and how many ids one look goes on for.
 LOOK_BEHIND = 1.0
-_LOOKING_SHARE = 50
+_LOOK_IDS = 20_000
+#: What was slow rests for so many times as long as it took: a look, and a poll that left nothing behind.
+_REST = 4
+_SLOW = 0.02
 #: An id that is nowhere in the table is given up after so many seconds. Between an id and its row lies no wait: this
 #: is for a server that holds its breath. Whatever comes later still is found by looking behind.
 _GRACE = 5.0
@@ -81,7 +83,9 @@ class Outbox:
         #: Rows that were read; those of them that could not be deleted when it was time.
         self._taken: set[int] = set()
         self._undeleted: set[int] = set()
-        self._next_look = self._next_delete = 0.0
+        #: Behind which id the next look goes on.
+        self._looked = _MARK
+        self._next_poll = self._next_look = self._next_delete = 0.0
         self._connection = connect()
         try:
             self._step = self._prepare()
@@ -114,13 +118,19 @@ class Outbox:
     def poll(self) -> list[OutboxRow]:
         """The next rows, ascending, late ones among them."""
         now = time.monotonic()
+        if now < self._next_poll:
+            return []
         if self._place is None:
             self._place = self._begin()
         if now >= self._next_look:
             self._look_behind(now)
         if self._undeleted and now >= self._next_delete:
             self._delete_again(now)
-        ids = self._visible()
+        began = time.monotonic()
+        ids, more = self._visible()
+        took = time.monotonic() - began
+        if took > _SLOW and not more:  # it went past what others have not committed
+            self._next_poll = now + _REST * took
         if not ids:
             return []
         late = [number for number in ids if number <= self._place]
@@ -140,10 +150,10 @@ class Outbox:
             (lowest,) = cursor.fetchone()
         return self.last if lowest is None else int(lowest) - 1
 
-    def _visible(self) -> list[int]:
-        """The lowest ids that are there and not read, as many as fit into memory; a row alone always does.
+    def _visible(self) -> tuple[list[int], bool]:
+        """The lowest ids that are there and not read, as many as fit into memory, and whether there are more.
 
-        One statement, hence one read view: of changes to one row that it shows, none lacks its predecessors.
+        A row alone always fits. One statement, hence one read view: no change is seen without its predecessors.
         """
         conditions = [*self._in_gaps(), f"id > {self._place}"]
         size = "COALESCE(LENGTH(old_row), 0) + COALESCE(LENGTH(new_row), 0)"
@@ -159,9 +169,9 @@ class Outbox:
         for number, length in found:
             total += length
             if total > MAX_SIZE and ids:
-                break
+                return ids, True
             ids.append(number)
-        return ids
+        return ids, len(ids) == MAX_ROWS
 
     def _in_gaps(self) -> Iterator[str]:
         gaps = list(self._gaps)
@@ -170,13 +180,17 @@ class Outbox:
 
     def _look_behind(self, now: float) -> None:
         """Which gaps are still alive: a dirty read shows what others have inserted and not committed."""
-        with self._connection.cursor(SSCursor) as cursor:
-            where = f"id > {_MARK} AND id <= {self._place}"
-            self._dirty(cursor, f"SELECT id FROM {self._table} WHERE {where} ORDER BY id")  # noqa: S608 - numbers
-            there = [number for (number,) in cursor if number not in self._taken]
-        self._gaps.renew(there, now, now - _GRACE)
-        took = time.monotonic() - now
-        self._next_look = now + max(LOOK_BEHIND, took * _LOOKING_SHARE)
+        assert self._place is not None
+        with self._connection.cursor() as cursor:
+            where = f"id > {self._looked} AND id <= {self._place}"
+            sql = f"SELECT id FROM {self._table} WHERE {where} ORDER BY id LIMIT {_LOOK_IDS}"  # noqa: S608 - numbers
+            self._dirty(cursor, sql)
+            there = [number for (number,) in cursor.fetchall()]
+        last = there[-1] if len(there) == _LOOK_IDS else self._place
+        pending = [number for number in there if number not in self._taken]
+        self._gaps.renew(self._looked + 1, last, pending, now, now - _GRACE)
+        self._looked = last if last < self._place else _MARK
+        self._next_look = now + max(LOOK_BEHIND, _REST * (time.monotonic() - now))
 
     def _dirty(self, cursor: Any, sql: str) -> None:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED")  # for one statement
