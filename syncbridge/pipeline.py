@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from syncbridge.capture.trigger.capture import TriggerCapture
     from syncbridge.dispatch.service import ServerSettings, Service
     from syncbridge.dispatch.store import JobStore
+    from syncbridge.seams import Mirror
+    from syncbridge.state import State
 
 log = logging.getLogger(__name__)
 
@@ -39,16 +41,13 @@ SUPERVISED_DRAIN = 1.0
 
 def run_capture(config: Config) -> None:
     """Capture until stopped."""
-    from syncbridge.dispatch.submitter import GearmanLanes
-    from syncbridge.dispatch.target import own_targets
     from syncbridge.sinks.marks import RedisMirror
     from syncbridge.state import State
 
     with _process(config.name, config.http):
         state = State.open(config.state, config.name)
         mirror = RedisMirror(config)
-        lanes = GearmanLanes(config.name, own_targets(config), max_packet=config.queue.max_packet)
-        capture = _capture_kind(config)(config, state, lanes, mirror)
+        capture = _build_capture(config, state, mirror)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: capture.stop())
         try:
@@ -58,14 +57,22 @@ def run_capture(config: Config) -> None:
             state.close()
 
 
-def _capture_kind(config: Config) -> type[Capture | TriggerCapture]:
-    if config.source.capture == "trigger":
-        from syncbridge.capture.trigger.capture import TriggerCapture
+def _build_capture(config: Config, state: State, mirror: Mirror) -> Capture | TriggerCapture:
+    from syncbridge.dispatch.hints import GearmanHints
+    from syncbridge.dispatch.submitter import GearmanLanes
+    from syncbridge.dispatch.target import own_targets
 
-        return TriggerCapture
-    from syncbridge.capture.capture import Capture
+    targets, max_packet = own_targets(config), config.queue.max_packet
+    lanes = GearmanLanes(config.name, targets, max_packet=max_packet)
+    if config.source.capture == "binlog":
+        from syncbridge.capture.capture import Capture
 
-    return Capture
+        return Capture(config, state, lanes, mirror)
+    from syncbridge.capture.trigger.capture import TriggerCapture
+
+    udf = config.source.trigger.transport == "udf"
+    hints = GearmanHints(config.name, targets, max_packet=max_packet) if udf else None
+    return TriggerCapture(config, state, lanes, mirror, hints)
 
 
 def run_server(settings: ServerSettings) -> None:

@@ -5,13 +5,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 def lane_function(pipeline: str, lane: int) -> str:
     """The queue function of a lane, e.g. `syncbridge.shop.3`."""
     return f"{LANE_PREFIX}{pipeline}.{lane}"
+
+
+def hints_function(pipeline: str) -> str:
+    """The queue function of what triggers submit through the UDF. A lane, but none that a pipeline's name can make."""
+    return f"{LANE_PREFIX}hints:{pipeline}"
 
 
 #: Functions with this prefix are lanes: their jobs leave the queue only on WORK_COMPLETE, in order (DESIGN P1).
@@ -58,6 +64,39 @@ class LaneQueue(Protocol):
 
     def close(self) -> None:
         """Close the connection; what is not accepted is forgotten."""
+
+
+class Hint(NamedTuple):
+    """A job of a trigger: a row may have changed."""
+
+    handle: bytes
+    workload: bytes
+
+
+class HintQueue(Protocol):
+    """Capture's way to the hints (DESIGN section 5, Triggers). One thread; only connect() and close() may block."""
+
+    def connect(self) -> None:
+        """Connect and ask for hints. Those in hand before come again. TransientError."""
+
+    def take(self) -> list[Hint]:
+        """What has arrived, in the order of the queue; also sends what is to be sent. TransientError."""
+
+    @property
+    def in_hand(self) -> int:
+        """Hints taken and neither done nor put back."""
+
+    def done(self, handles: Iterable[bytes]) -> None:
+        """These leave the queue. Handles of an earlier connection are ignored: their hints come again."""
+
+    def put_back(self, hint: Hint) -> None:
+        """Move it behind the others: it will be taken again."""
+
+    def fileno(self) -> int:
+        """For select()."""
+
+    def close(self) -> None:
+        """Give back what is in hand, and close."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@
 `new_gearmand`                      the same for Debian's gearmand: new_gearmand(queue_type="libsqlite3").
 `source`                            runs the test twice: on the shared MariaDB and on the shared MySQL.
 `new_source`                        the same for private servers: new_source(binlog_checksum="NONE").
+`udf_library`                       a plugin folder with the UDF library: new_source(plugin_dir=str(udf_library)).
 
 A missing server fails the test with a sentence; it never skips.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -31,6 +33,7 @@ from tests.servers import (
     Redis,
     ServerProcess,
     SqlServer,
+    udf,
 )
 from tests.servers import postgresql as postgresql_server
 from tests.servers.process import remove_leftovers
@@ -165,3 +168,9 @@ def source(request: pytest.FixtureRequest) -> SqlServer:
 def new_source(request: pytest.FixtureRequest) -> Callable[..., SqlServer]:
     factory: Callable[..., SqlServer] = request.getfixturevalue(f"new_{request.param}")
     return factory
+
+
+@pytest.fixture(scope="session")
+def udf_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plugin folder with the UDF library, for the option plugin_dir."""
+    return udf.build(tmp_path_factory.mktemp("plugins"))

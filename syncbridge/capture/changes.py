@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from syncbridge.event import CREATE, DELETE, FORMAT, TRUNCATE, UPDATE, Event, Row
+from syncbridge.event import CREATE, DELETE, FORMAT, READ, TRUNCATE, UPDATE, Event, Row
 from syncbridge.version import transaction_prefix
 
 
@@ -128,6 +128,17 @@ def row_events(transaction: Transaction, shape: Shape, op: str, rows: Iterable[A
             else:
                 yield build(DELETE, old_key, before, None)
                 yield build(CREATE, key, None, after)
+
+
+def reread_events(row: Row | None, images: list[Row]) -> list[tuple[str, Row | None, Row | None]]:
+    """(op, before, after) for one row read again. Pure.
+
+    `images`: what the row looked like in what said that it changed; keys that only they yield must go.
+    A row that is gone and has no image is known by its key alone: before and after are None.
+    """
+    if row is not None:
+        return [(READ, None, row), *((UPDATE, image, row) for image in images)]
+    return [(DELETE, image, None) for image in images] or [(DELETE, None, None)]
 
 
 def sweep_event(

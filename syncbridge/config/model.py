@@ -27,6 +27,7 @@ TtlField = Annotated[
 ]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_SERVER = re.compile(r"unix:/[^\s,]+|(\[[0-9a-fA-F:]+\]|[^\s,:/]+):\d{1,5}")
 #: `{_table}` and `{_key}` (primary key values joined by ':') are ours; see syncbridge.template.
 DEFAULT_KEY = "{_table}:{_key}"
 
@@ -34,15 +35,30 @@ DEFAULT_KEY = "{_table}:{_key}"
 class TriggerConfig(_Model):
     """How triggers hand changes over (capture: trigger)."""
 
-    #: outbox: a table of the source, written in the user's own transaction.
+    #: outbox: a table of the source, written in the user's own transaction. udf: a job through the UDF library, and the
+    #: outbox only where that fails.
     transport: Literal["outbox", "udf"] = "outbox"
+    #: udf: the job server as the database server reaches it: host:port, or unix:/path, several behind commas. Empty:
+    #: where the pipeline's job server listens.
+    servers: str = ""
+    #: udf: read each changed row from the source. False: trust what the trigger said, rolled back or not.
+    confirm: bool = True
 
-    @field_validator("transport")
+    @field_validator("servers")
     @classmethod
-    def _built(cls, value: str) -> str:
-        if value == "udf":
-            raise ValueError("transport udf is not built yet; write outbox")
-        return value
+    def _list_of_servers(cls, value: str) -> str:
+        for one in filter(None, value.split(",")):
+            if not _SERVER.fullmatch(one.strip()):
+                raise ValueError(f"{one.strip()!r} is no server: write host:4730 or unix:/path, several behind commas")
+        return ",".join(one.strip() for one in value.split(",") if one.strip())
+
+    @model_validator(mode="after")
+    def _udf_only(self) -> TriggerConfig:
+        if self.transport != "udf" and self.servers:
+            raise ImpossibleError(("servers",), "only transport: udf has the database server send jobs")
+        if self.transport != "udf" and not self.confirm:
+            raise ImpossibleError(("confirm",), "what the outbox holds is committed: leave this out")
+        return self
 
 
 class SourceConfig(_Model):

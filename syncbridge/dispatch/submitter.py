@@ -7,29 +7,19 @@ not at all. It knows nothing of what is in a job.
 
 from __future__ import annotations
 
-import contextlib
-import select
-import socket
-import ssl
 import time
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from syncbridge.dispatch import packets as p
-from syncbridge.dispatch.packets import PacketReader
-from syncbridge.dispatch.target import Target, unreachable
+from syncbridge.dispatch.target import Target
+from syncbridge.dispatch.wire import CHUNK, TIMEOUT, Wire, ask
 from syncbridge.errors import PermanentError, ProtocolError, TransientError
 from syncbridge.seams import LANE_PREFIX, lane_function
 
-#: Longest wait for the server where a call may block, seconds.
-_TIMEOUT = 10.0
 #: A refused job is sent again after this long, doubled with every refusal in a row up to the maximum, seconds.
 _BACKOFF, _MAX_BACKOFF = 0.05, 2.0
-#: Bytes handed to the socket at a time.
-_CHUNK = 1 << 18
-#: The socket takes or gives nothing now.
-_NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Submission(NamedTuple):
@@ -49,19 +39,15 @@ class GearmanLanes:
         self, pipeline: str, targets: Sequence[Target | tuple[str, int]], *, max_packet: int = p.MAX_PACKET
     ) -> None:
         self._pipeline = pipeline
-        self._targets = [Target(*target) for target in targets]
+        self._wire = Wire(targets, max_packet)
         self._max_packet = max_packet
         self._functions: dict[int, bytes] = {}
         self._submitted = 0
-        self._socket: socket.socket | None = None
-        self._target = self._targets[0]
-        self._poll = select.poll()
         #: To be sent; sent and not answered; refused by a full queue. Each ascending, and in this order of age:
         #: refused, sent, unsent, but nothing new is sent while something is refused, so that lanes keep their order.
         self._unsent: deque[Submission] = deque()
         self._sent: deque[Submission] = deque()
         self._refused: deque[Submission] = deque()
-        self._output = b""
         self._resend_at = 0.0
         self._backoff = _BACKOFF
         self._backlog = self._bytes = 0
@@ -74,25 +60,7 @@ class GearmanLanes:
     def connect(self) -> str:
         """Connect and return the queue's id (empty where the server has none: a foreign Gearman server)."""
         self._disconnect()
-        failure: Exception | None = None
-        for target in self._targets:
-            try:
-                connection = target.connect(_TIMEOUT)
-            except OSError as error:
-                failure = error
-                continue
-            try:
-                identity = _ask(connection, b"queue id\n")
-            except (OSError, ProtocolError) as error:
-                connection.close()
-                failure = error
-                continue
-            connection.setblocking(False)
-            self._target, self._socket = target, connection
-            self._reader = PacketReader(magic=p.RES, max_packet=self._max_packet + p.ANSWER_EXTRA)
-            self._poll.register(connection, select.POLLIN)
-            return identity.removeprefix(b"OK ").decode() if identity.startswith(b"OK ") else ""
-        raise unreachable(self._targets, failure)
+        return self._wire.open()
 
     def close(self) -> None:
         self._disconnect()
@@ -100,27 +68,18 @@ class GearmanLanes:
         self._backlog = self._bytes = 0
 
     def fileno(self) -> int:
-        return self._socket.fileno() if self._socket else -1
+        return self._wire.fileno()
 
     def _disconnect(self) -> None:
         """Forget the connection and keep what it left unanswered, oldest first. Probes die with it."""
-        if self._socket is not None:
-            with contextlib.suppress(KeyError, ValueError, OSError):
-                self._poll.unregister(self._socket)
-            self._socket.close()
-            self._socket = None
+        self._wire.close()
         kept = [s for queue in (self._refused, self._sent, self._unsent) for s in queue if s.number]
         kept.sort()
         self._refused.clear()
         self._sent.clear()
         self._unsent = deque(kept)
-        self._output = b""
         self._resend_at, self._backoff = 0.0, _BACKOFF
         self._probes.clear()
-
-    def _lost(self, reason: object) -> TransientError:
-        self._disconnect()
-        return TransientError(f"connection to the job server {self._target} is lost: {reason}")
 
     # -- submitting ----------------------------------------------------------------------------------------------
 
@@ -172,75 +131,42 @@ class GearmanLanes:
 
     def poll(self, timeout: float) -> None:
         """See LaneQueue. Returns at once when something was answered, or when nothing is under way."""
-        if self._socket is None:
-            raise TransientError("not connected to the job server")
+        try:
+            self._exchange(timeout)
+        except TransientError:
+            self._disconnect()
+            raise
+
+    def _exchange(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         while True:
-            self._send()
-            if self._receive():
-                self._send()
+            self._wire.send(self._fill)
+            if answers := self._wire.receive():
+                for kind, body in answers:
+                    self._take(kind, body)
+                self._wire.send(self._fill)
                 return
             now = time.monotonic()
             if now >= deadline or not (self._sent or self._refused or self._unsent or self._probes):
                 return
             resend = self._resend_at if self._refused and not self._sent else deadline
-            self._wait(min(deadline, resend) - now)
+            self._wire.wait(min(deadline, resend) - now)
 
-    def _wait(self, seconds: float) -> None:
-        assert self._socket is not None
-        events = select.POLLIN | (select.POLLOUT if self._output else 0)
-        self._poll.modify(self._socket, events)
-        self._poll.poll(max(0.0, seconds) * 1000)
-
-    def _send(self) -> None:
-        """Hand the socket what it takes."""
-        assert self._socket is not None
-        while True:
-            if not self._output and not self._fill():
-                return
-            try:
-                sent = self._socket.send(self._output)
-            except _NOT_NOW:
-                return
-            except OSError as error:
-                raise self._lost(error) from error
-            self._output = self._output[sent:]
-
-    def _fill(self) -> bool:
+    def _fill(self) -> bytes:
         """Choose what goes next. Refused jobs wait for their time, and everything younger waits for them."""
         if self._refused:
             if self._sent or time.monotonic() < self._resend_at:
-                return False
+                return b""
             self._unsent.extendleft(reversed(self._refused))
             self._refused.clear()
             self._resend_at = 0.0
         packets, size = [], 0
-        while self._unsent and size < _CHUNK:
+        while self._unsent and size < CHUNK:
             submission = self._unsent.popleft()
             self._sent.append(submission)
             packets.append(submission.packet)
             size += len(submission.packet)
-        self._output = b"".join(packets)
-        return bool(packets)
-
-    def _receive(self) -> bool:
-        """Read what is there; True when something was answered."""
-        assert self._socket is not None
-        progress = False
-        while True:
-            try:
-                data = self._socket.recv(_CHUNK)
-            except _NOT_NOW:
-                return progress
-            except OSError as error:
-                raise self._lost(error) from error
-            if not data:
-                raise self._lost("closed by the server")
-            for kind, body in self._reader.receive(data):
-                self._take(kind, body)
-                progress = True
-            if self._reader.error is not None:
-                raise self._lost(self._reader.error)
+        return b"".join(packets)
 
     def _take(self, kind: int, body: bytes) -> None:
         if kind == p.JOB_CREATED:
@@ -262,13 +188,13 @@ class GearmanLanes:
 
     def _answer(self, kind: int) -> Submission:
         if not self._sent:
-            raise self._lost(f"{p.NAMES[kind]} without a submission")
+            raise self._wire.lost(f"{p.NAMES[kind]} without a submission")
         return self._sent.popleft()
 
     def _refuse(self, submission: Submission, body: bytes) -> None:
         code, _, text = body.partition(b"\0")
         if code != b"QUEUE_ERROR":
-            raise self._lost(f"job refused with {code.decode(errors='replace')}: {text.decode(errors='replace')}")
+            raise self._wire.lost(f"job refused with {code.decode(errors='replace')}: {text.decode(errors='replace')}")
         if not submission.number:
             return  # a probe says what is true now or nothing
         if not self._refused:
@@ -281,8 +207,8 @@ class GearmanLanes:
     def pending(self) -> int:
         prefix = f"{LANE_PREFIX}{self._pipeline}.".encode()
         try:
-            with self._target.connect(_TIMEOUT) as connection:
-                answer = _ask(connection, b"queue pending " + prefix + b"\n")
+            with self._wire.target.connect(TIMEOUT) as connection:
+                answer = ask(connection, b"queue pending " + prefix + b"\n")
         except (OSError, ProtocolError) as error:
             raise TransientError(f"job server cannot be asked for its queue: {error}") from error
         if not answer.startswith(b"OK "):
@@ -290,15 +216,3 @@ class GearmanLanes:
                 "this Gearman server cannot count the jobs of a pipeline", hint="use syncbridge's own job server"
             )
         return int(answer[3:])
-
-
-def _ask(connection: socket.socket, command: bytes) -> bytes:
-    """One text command, its one-line answer without the end of line. Raises OSError, ProtocolError."""
-    connection.sendall(command)
-    answer = b""
-    while not answer.endswith(b"\n"):
-        data = connection.recv(4096)
-        if not data or len(answer) > p.MAX_LINE:
-            raise ProtocolError("the server closed the connection without an answer")
-        answer += data
-    return answer.strip()

@@ -6,7 +6,6 @@ cannot be applied is set apart: failures for the retry table, rows to be read ag
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -175,12 +174,8 @@ def failed_row(event: Event, mapping: CompiledMapping, error: Exception | str) -
 
 
 def undecodable(workload: bytes, error: Exception) -> FailedRow:
-    """A job that is no job: kept whole, under no table; its digest tells it from others."""
-    digest = hashlib.sha256(workload).hexdigest()
-    return FailedRow(
-        db="", table="", mapping="", key={"job": digest}, version="0" * 40, payload=workload,
-        error_class=error_class(error), message=error_text(error),
-    )  # fmt: skip
+    """The retry-table row of a job that is no job."""
+    return FailedRow.undecodable(workload, error_class(error), error_text(error))
 
 
 def reread_request(event: Event) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,15 @@ class FailedRow:
     last_failed_at: float = 0.0
     next_attempt_at: float = 0.0
     id: int = 0
+
+    @classmethod
+    def undecodable(cls, workload: bytes, error_class: str, message: str) -> FailedRow:
+        """A job that is no job: kept whole, under no table; its digest tells it from others."""
+        digest = hashlib.sha256(workload).hexdigest()
+        return cls(
+            db="", table="", mapping="", key={"job": digest}, version="0" * 40, payload=workload,
+            error_class=error_class, message=message,
+        )  # fmt: skip
 
 
 class _FailedRows:

@@ -10,10 +10,11 @@ from contextlib import ExitStack
 import pytest
 
 from syncbridge.dispatch import packets as p
+from syncbridge.dispatch.hints import GearmanHints
 from syncbridge.dispatch.submitter import GearmanLanes
 from syncbridge.dispatch.worker_client import LaneWorker
 from syncbridge.errors import PermanentError, TransientError
-from syncbridge.seams import LaneJob, LaneJobs, LaneQueue
+from syncbridge.seams import Hint, LaneJob, LaneJobs, LaneQueue, hints_function
 from tests.servers.job_server import JobServerProcess, Peer
 from tests.servers.process import free_port
 from tests.servers.waiting import PATIENCE, eventually
@@ -283,3 +284,46 @@ def test_the_next_address_is_tried(server: JobServerProcess) -> None:
         queue.submit(0, b"x")
         poll_until(queue, lambda: queue.accepted == 1)
         assert queue.pending() == 1
+
+
+def take_until(hints: GearmanHints, count: int) -> list[Hint]:
+    found: list[Hint] = []
+    deadline = time.monotonic() + PATIENCE * 20
+    while len(found) < count:
+        assert time.monotonic() < deadline
+        found += hints.take()
+    return found
+
+
+def test_hints_leave_when_they_are_done_and_come_again_otherwise(server: JobServerProcess) -> None:
+    def waiting() -> int:
+        with Peer(server.port) as peer:
+            return int(peer.text("queue pending syncbridge.hints:").split()[1])
+
+    with Peer(server.port) as peer:
+        for number in range(300):
+            peer.submit(hints_function("shop").encode(), b"%d" % number)
+    hints = GearmanHints("shop", [("127.0.0.1", server.port)])
+    hints.connect()
+    found = take_until(hints, 300)
+    assert [hint.workload for hint in found] == [b"%d" % number for number in range(300)]
+    hints.done(hint.handle for hint in found[:100])
+    for hint in found[100:150]:
+        hints.put_back(hint)
+    assert [hint.workload for hint in take_until(hints, 50)] == [b"%d" % number for number in range(100, 150)]
+    assert (hints.in_hand, waiting()) == (200, 200)
+    server.kill9()
+    server.start()
+    with pytest.raises(TransientError):
+        take_until(hints, 1)
+    hints.connect()
+    hints.done(hint.handle for hint in found)  # of the connection that is no more
+    again = take_until(hints, 200)
+    assert sorted(int(hint.workload) for hint in again) == list(range(100, 300))
+    hints.close()
+    eventually(lambda: waiting() == 200)
+    hints.connect()
+    last = take_until(hints, 200)
+    hints.done(hint.handle for hint in last)
+    eventually(lambda: hints.take() == [] and waiting() == 0)
+    hints.close()

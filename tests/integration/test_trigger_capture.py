@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-import random
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.integration.trigger_tools import ORDERS, Sessions, insert, installed, triggered
 from tests.pipeline import Pipeline, mirrored_hashes, wait_same
 from tests.servers import Redis, SqlServer, eventually
 
 
-def triggered(folder: Path, source: SqlServer, redis: Redis, mappings: list[dict[str, Any]]) -> Pipeline:
-    pipeline = Pipeline(folder, source, redis, mappings)
-    pipeline.settings["source"]["capture"] = "trigger"
-    pipeline.write_config()
-    return pipeline
-
-
 @pytest.fixture
 def pipeline(source: SqlServer, redis_server: Redis, tmp_path: Path) -> Pipeline:
-    source.execute(
-        "CREATE TABLE orders (id INT PRIMARY KEY, customer INT, total DECIMAL(10,2), note TEXT, at TIMESTAMP(3) NULL)"
-    )
+    source.execute(ORDERS)
     mappings: list[dict[str, Any]] = [{"table": f"{source.database}.orders", "key": "order:{id}"}]
     one = triggered(tmp_path, source, redis_server, mappings)
     source.execute("DROP DATABASE IF EXISTS syncbridge")
     return one
-
-
-def insert(source: SqlServer, *numbers: int) -> None:
-    rows = ",".join(f"({n}, {n % 7}, {n}.5, 'note {n} ü', '2026-03-29 01:30:00.123')" for n in numbers)
-    columns = "id, customer, total, note, at"
-    source.execute("SET time_zone = '+02:00'", f"INSERT INTO orders ({columns}) VALUES {rows}")
-
-
-def installed(pipeline: Pipeline) -> None:
-    done = pipeline.command("triggers", "install")
-    assert done.returncode == 0, done.stderr
-    assert "3 triggers made" in done.stdout
 
 
 def test_rows_from_before_and_every_change_after_reach_redis(pipeline: Pipeline, source: SqlServer) -> None:
@@ -143,46 +121,14 @@ def test_a_row_too_large_for_json_is_read_from_its_table(
 def test_eight_sessions_with_rollbacks_while_tables_are_read_again(pipeline: Pipeline, source: SqlServer) -> None:
     insert(source, *range(300))
     installed(pipeline)
-    over = threading.Event()
-    counts: list[int] = []
-
-    def work(seed: int) -> None:
-        dice = random.Random(seed)
-        done = 0
-        with source.connect(autocommit=False) as connection, connection.cursor() as cursor:
-            while not over.is_set():
-                try:
-                    for _ in range(dice.randrange(1, 4)):
-                        number = dice.randrange(300)
-                        cursor.execute(
-                            dice.choice(
-                                (
-                                    f"UPDATE orders SET total = total + 1 WHERE id = {number}",
-                                    f"DELETE FROM orders WHERE id = {number}",
-                                    f"REPLACE INTO orders (id, customer, total) VALUES ({number}, {seed}, {done})",
-                                    f"INSERT INTO orders (id, note) VALUES ({number}, 'x') "
-                                    f"ON DUPLICATE KEY UPDATE note = CONCAT('n', {done})",
-                                )
-                            )
-                        )
-                    connection.rollback() if dice.random() < 0.25 else connection.commit()
-                    done += 1
-                except Exception:  # a deadlock: theirs, not ours
-                    connection.rollback()
-        counts.append(done)
-
+    sessions = Sessions(source)
     with pipeline.running():
         wait_same(pipeline, "orders", "order:")
-        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
-        for thread in threads:
-            thread.start()
-        for _ in range(3):
-            assert pipeline.command("snapshot", "--wait", "--timeout", "60").returncode == 0
-        over.set()
-        for thread in threads:
-            thread.join()
+        with sessions.at_work():
+            for _ in range(3):
+                assert pipeline.command("snapshot", "--wait", "--timeout", "60").returncode == 0
         rows = wait_same(pipeline, "orders", "order:")
-        print(f"{sum(counts)} transactions of 8 sessions, {rows} rows compared")
+        print(f"{sessions.done} transactions of {sessions.COUNT} sessions, {rows} rows compared")
         assert pipeline.command("verify").returncode == 0
         assert pipeline.metric("syncbridge_dead_letters") == 0
 

@@ -17,33 +17,13 @@ from syncbridge.dispatch import packets as p
 from tests.servers import SqlServer, eventually
 from tests.servers.gearmand import Gearmand
 from tests.servers.job_server import JobServerProcess, Peer
-from tests.servers.process import REPOSITORY
-
-UDF = REPOSITORY / "triggers" / "udf"
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A plugin folder with the library, built as a user builds it."""
-    folder = tmp_path_factory.mktemp("plugins")
-    for name in ("Makefile", "syncbridge_udf.c"):
-        (folder / name).write_bytes((UDF / name).read_bytes())
-    done = subprocess.run(["make", "-C", folder], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "warning" not in done.stderr
-    return folder
-
-
-def run_file(server: SqlServer, name: str) -> None:
-    lines = (UDF / name).read_text().splitlines()
-    statements = "\n".join(line for line in lines if not line.startswith("--")).split(";")
-    server.execute(*(statement for statement in statements if statement.strip()))
+from tests.servers.udf import UDF, install, run_file
 
 
 @pytest.fixture
-def sql(new_source: Callable[..., SqlServer], library: Path) -> SqlServer:
-    server = new_source(plugin_dir=str(library), max_allowed_packet="1G")
-    run_file(server, "install.sql")
+def sql(new_source: Callable[..., SqlServer], udf_library: Path) -> SqlServer:
+    server = new_source(plugin_dir=str(udf_library), max_allowed_packet="1G")
+    install(server)
     server.execute("CREATE DATABASE shop", "CREATE TABLE shop.t (id INT PRIMARY KEY AUTO_INCREMENT, v LONGBLOB)")
     server.database = "shop"
     return server

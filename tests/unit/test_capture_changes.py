@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from syncbridge.capture.changes import Shape, Transaction, row_events, sweep_event
+from syncbridge.capture.changes import Shape, Transaction, reread_events, row_events, sweep_event
 from syncbridge.capture.retention import unread_bytes
-from syncbridge.capture.snapshot.snapshots import reread_events
 from syncbridge.event import decode_job, encode_job
 from syncbridge.version import Version
 

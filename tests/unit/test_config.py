@@ -216,9 +216,19 @@ QUEUE_REFUSALS = [
         (with_mapping('score: "{id}"'), "mappings[0].score: not built yet", "hash, json or string"),
         (with_mapping("type: zset"), "mappings[0].type: 'zset' is not possible", "not built yet"),
         (
-            with_source('url: "mysql://h", trigger: {transport: udf}'),
-            "source.trigger.transport: 'udf' is not",
-            "outbox",
+            with_source('url: "mysql://h", trigger: {servers: "jobs:4730"}'),
+            "source.trigger.servers: 'jobs:4730' is not possible",
+            "only transport: udf",
+        ),
+        (
+            with_source('url: "mysql://h", trigger: {confirm: false}'),
+            "source.trigger.confirm: False is not possible",
+            "outbox holds is committed",
+        ),
+        (
+            with_source('url: "mysql://h", trigger: {transport: udf, servers: jobs}'),
+            "source.trigger.servers: 'jobs' is",
+            "host:4730",
         ),
         (
             with_source('url: "mysql://h", capture: trigger, write_url: "mysql://w"'),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from syncbridge.capture.schema import Column, TableSchema
 from syncbridge.capture.trigger.columns import literal, reader
 from syncbridge.capture.trigger.render import prefix, table_triggers
-from syncbridge.capture.trigger.start import OUTBOX, begin
+from syncbridge.capture.trigger.reported import heartbeat_hint, parse_hint
+from syncbridge.capture.trigger.start import OUTBOX, PLACES, begin
+from syncbridge.errors import PermanentError
 from syncbridge.state import Checkpoint
 
 KNOWN = Checkpoint(epoch=4, server="a", file=OUTBOX, pos=70, file_created=9, gtid_set="", queue_id="q", lanes=8)
@@ -26,6 +29,7 @@ def test_it_goes_on_where_everything_is_as_it_was() -> None:
         (None, ("a", "q", 0, 9), "initial"),
         (None, ("a", "q", 3, 9), "state was lost"),
         (replace(KNOWN, file="bin.000003"), ("a", "q", 4, 9), "from the binlog"),
+        (replace(KNOWN, file=PLACES["udf"]), ("a", "q", 4, 9), "over another transport"),
         (KNOWN, ("b", "q", 4, 9), "another server"),
         (KNOWN, ("a", "q", 6, 9), "older than what Redis shows"),
         (KNOWN, ("a", "other", 4, 9), "queue was lost"),
@@ -77,3 +81,28 @@ def test_values_come_back_as_events_carry_them() -> None:
         "at": "2026-03-28 23:30:00.123", "never": "0000-00-00 00:00:00", "raw": "AAECAwQ=", "f": "100000000000000",
         "n": None,
     }  # fmt: skip
+
+
+def test_a_job_of_a_trigger_is_read_as_it_was_written() -> None:
+    job = {"us": 7, "op": "u", "db": "shop", "name": "t", "old_key": {"id": 1}, "new_key": {"id": 2},
+           "old_row": {"id": 1, "v": "x"}, "new_row": None}  # fmt: skip
+    one = parse_hint(orjson.dumps(job))
+    assert one[1:] == (7, "u", "shop", "t", {"id": 1}, {"id": 2}, {"id": 1, "v": "x"}, None)
+    beat = parse_hint(heartbeat_hint(42, 9).encode())
+    assert (beat.op, beat.new_key, beat.written_us) == ("h", "42", 9)
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [
+        b"", b"hello", b"[]", b"{}", b'"c"', b"\xff\x00", b'{"us": 1, "op": "h"}',
+        b'{"us": 1, "op": "h", "new_key": "x"}',
+        b'{"us": 1, "op": "c", "db": "a", "name": "b"}', b'{"us": 1, "op": "x", "db": "a", "name": "b", "new_key": {}}',
+        b'{"us": 1, "op": "c", "db": "a", "name": "b", "new_key": "id"}',
+        b'{"us": "?", "op": "c", "db": "a", "name": "b", "new_key": {"id": 1}}',
+        b'{"us": 1, "op": ["c"], "db": "a", "name": "b", "new_key": {"id": 1}}',
+    ],
+)  # fmt: skip
+def test_anybody_elses_job_is_told_apart(workload: bytes) -> None:
+    with pytest.raises(PermanentError, match="not a job of our triggers"):
+        parse_hint(workload)

@@ -322,12 +322,26 @@ static pool *pool_for(piece function) {
   return found;
 }
 
-/* Put `fresh` (NULL: nothing) in the place of the function's pool. */
+static bool same_servers(const pool *a, const pool *b) {
+  bool same = a && b && a->count == b->count;
+  for (int s = 0; same && s < a->count; s++)
+    same = !strcmp(a->servers[s].name, b->servers[s].name) && a->servers[s].address_size == b->servers[s].address_size &&
+           !memcmp(&a->servers[s].address, &b->servers[s].address, a->servers[s].address_size);
+  return same;
+}
+
+/* Put `fresh` (NULL: nothing) in the place of the function's pool. A list that is in force already stays, with its
+ * connections and breakers: it may be set again and again. */
 static void replace_pool(const char *function, pool *fresh) {
   pool *old = NULL;
   pthread_mutex_lock(&lock);
   for (pool **at = &pools; *at; at = &(*at)->next)
     if (!strcmp((*at)->function, function)) {
+      if (same_servers(*at, fresh)) {
+        pthread_mutex_unlock(&lock);
+        release(fresh);
+        return;
+      }
       old = *at;
       *at = old->next;
       break;

@@ -16,11 +16,11 @@ from typing import Any, Protocol
 import orjson
 
 from syncbridge import metrics
-from syncbridge.capture.changes import Shape, Transaction, event
+from syncbridge.capture.changes import Shape, Transaction, event, reread_events
 from syncbridge.capture.snapshot.chunks import Chunk, ChunkOrder, ChunkReader
 from syncbridge.capture.start import file_number
 from syncbridge.capture.tables import Name, Tables
-from syncbridge.event import DELETE, READ, UPDATE, Event
+from syncbridge.event import DELETE, READ, Event
 from syncbridge.state import Request, SnapshotRow, State
 from syncbridge.state.requests import REREAD, SNAPSHOT
 from syncbridge.state.snapshots import DONE, RUNNING, SWEEPING, WAITING
@@ -427,16 +427,3 @@ class Snapshots:
         self._state.snapshots.touch(db, table, self._emitter.position)
         self._state.requests.done(*ids)
         self._rereading.difference_update(ids)
-
-
-def reread_events(
-    row: dict[str, Any] | None, images: list[dict[str, Any]]
-) -> list[tuple[str, dict[str, Any] | None, dict[str, Any] | None]]:
-    """(op, before, after) for one row read again. Pure.
-
-    `images`: what the row looked like in the event that was too old to apply; keys that only they yield must go.
-    A row that is gone and has no image is known by its key alone: before and after are None.
-    """
-    if row is not None:
-        return [(READ, None, row), *((UPDATE, image, row) for image in images)]
-    return [(DELETE, image, None) for image in images] or [(DELETE, None, None)]

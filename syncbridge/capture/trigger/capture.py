@@ -1,8 +1,8 @@
-"""Capture from an outbox that triggers fill: rows in, lane jobs out, rows deleted once they are durable (DESIGN P1-P3).
+"""Capture from what triggers report, through an outbox or as jobs of the UDF: lane jobs out (DESIGN P1-P3).
 
 One thread runs the loop, as in capture/capture.py; heartbeats and snapshot chunks have threads of their own. Nothing
-is read twice on purpose: what the queue accepted and a crash left undeleted is read again under a version at least as
-high, and the guard in Redis makes that a no-op.
+is read twice on purpose: what the queue accepted and a crash left at its source is taken again under a version at
+least as high, and the guard in Redis makes that a no-op.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from syncbridge import metrics
-from syncbridge.capture.changes import Shape, Transaction, row_events, sweep_event
+from syncbridge.capture.changes import Transaction, sweep_event
 from syncbridge.capture.connection import Server, identify, source_errors
 from syncbridge.capture.delivery import Delivery
 from syncbridge.capture.heartbeat import HeartbeatWriter
@@ -27,23 +27,26 @@ from syncbridge.capture.snapshot.snapshots import Snapshots
 from syncbridge.capture.source import Source
 from syncbridge.capture.stopping import StopFlag
 from syncbridge.capture.tables import Name, Tables
+from syncbridge.capture.trigger.confirm import Confirm
 from syncbridge.capture.trigger.epoch import Epoch, EpochPlacing
-from syncbridge.capture.trigger.outbox import Outbox, OutboxRow, heartbeat_row
+from syncbridge.capture.trigger.feed import Feed, OutboxFeed
+from syncbridge.capture.trigger.hint_feed import HintFeed
+from syncbridge.capture.trigger.intake import Intake
+from syncbridge.capture.trigger.outbox import Outbox, heartbeat_row
 from syncbridge.capture.trigger.primaries import SEVERAL_PRIMARIES, several_primaries
 from syncbridge.capture.trigger.shapes import TableShape, load, numbers, wanted_triggers, without_triggers
-from syncbridge.capture.trigger.start import OUTBOX, Beginning, begin
+from syncbridge.capture.trigger.start import PLACES, Beginning, begin
+from syncbridge.capture.trigger.udf import heartbeat_job, name_servers
 from syncbridge.config import Config
 from syncbridge.errors import ConfigError, PositionLost, TransientError
-from syncbridge.event import CREATE, DELETE, UPDATE, Event, Row
-from syncbridge.seams import LaneQueue, Mirror
+from syncbridge.event import Event
+from syncbridge.seams import HintQueue, LaneQueue, Mirror
 from syncbridge.state import Checkpoint, State
-from syncbridge.state.requests import REREAD, REWIND, SNAPSHOT
+from syncbridge.state.requests import REWIND, SNAPSHOT
 from syncbridge.version import Version
 
 log = logging.getLogger(__name__)
 
-#: Pause of a loop that found nothing, seconds: what outbox capture adds to the lag.
-IDLE = 0.02
 CHECKPOINT_INTERVAL = 0.5
 HOUSEKEEPING_INTERVAL = 1.0
 #: Between two looks at the catalogue, seconds.
@@ -60,12 +63,14 @@ class _Session:
     outbox: Outbox
     #: InnoDB's numbers of the mapped tables, see shapes.numbers.
     numbers: dict[Name, int]
+    intake: Intake
     epoch: Epoch = field(init=False)
-    shapes: dict[Name, TableShape] = field(default_factory=dict)
+    feed: Feed = field(init=False)
     #: Lanes that may hold jobs, see Checkpoint.
     lanes: int = 0
 
     def close(self) -> None:
+        self.feed.close()
         self.outbox.close()
         self.control._force_close()
 
@@ -73,7 +78,12 @@ class _Session:
 class TriggerCapture:
     """The capture stage for `capture: trigger`. `run()` returns when stopped and raises what time cannot mend."""
 
-    def __init__(self, config: Config, state: State, lane_queue: LaneQueue, mirror: Mirror) -> None:
+    def __init__(
+        self, config: Config, state: State, lane_queue: LaneQueue, mirror: Mirror, hints: HintQueue | None = None
+    ) -> None:
+        """`hints`: the way to the UDF's jobs, for `transport: udf`."""
+        self._hints = hints
+        self._place = PLACES[config.source.trigger.transport]
         self._config = config
         self._state = state
         self._queue = lane_queue
@@ -86,11 +96,11 @@ class TriggerCapture:
         self._snapshots = Snapshots(config.name, state, self._tables, self._chunk_reader, self)
         self._heartbeat: HeartbeatWriter | None = None
         self._session: _Session
-        self._transaction: Transaction
         self._afresh = ""  # why the next session must read every table
         self._saved = (0, 0)  # (epoch, last) of the checkpoint
         self._next_checkpoint = self._next_housekeeping = self._next_catalogue = 0.0
-        self._stale: list[str] = []  # tables whose triggers were complained about
+        self._trouble = ""  # with the UDF library, complained about
+        self._stale: list[Name] = []  # tables whose triggers were complained about
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -129,7 +139,7 @@ class TriggerCapture:
                 control.close()
                 raise
         try:
-            self._transaction = self._new_transaction(session.epoch.value, 0, _now_us())
+            session.intake.begin(session.epoch.value, 0, _now_us())
             self._settle_lanes()
             with source_errors(self._source.settings):
                 take_up_mappings(
@@ -151,7 +161,8 @@ class TriggerCapture:
             schemas = load(control, self._config, self._tables)
             self._refuse_without_triggers(control, server, schemas)
             outbox.last = start.last
-            session = _Session(server, control, queue_id, outbox, numbers(control, server, list(schemas)))
+            intake = Intake(self._config, server.server_id, self._state, self._delivery)
+            session = _Session(server, control, queue_id, outbox, numbers(control, server, list(schemas)), intake)
             known = self._state.checkpoints.load()
             session.lanes = max(self._config.queue.lanes, known.lanes if known else 0)
             self._save(session, start.epoch)
@@ -159,20 +170,45 @@ class TriggerCapture:
             self._chunk_reader.place_with(EpochPlacing(session.epoch))
             for name, schema in schemas.items():
                 self._tables.put(schema, _version(start.epoch, start.last))
-                session.shapes[name] = TableShape.of(schema, self._tables)
+                intake.shapes[name] = TableShape.of(schema, self._tables)
             if start.snapshot:
                 self._read_everything(start.snapshot, list(schemas), initial=start.initial)
+            session.feed = self._feed(session)
         except BaseException:
             outbox.close()
             raise
         self._afresh = ""
         self._state.requests.done(*(request.id for request in self._state.requests.pending(REWIND)))
-        log.info("reading the outbox on %s behind id %d, epoch %d", server.version_text, start.last, start.epoch)
+        log.info("reading the %s on %s, outbox id %d, epoch %d", self._place, server.version_text, start.last,
+                 session.epoch.value)  # fmt: skip
         return session
+
+    def _feed(self, session: _Session) -> Feed:
+        hints = self._hints
+        if hints is None:
+            return OutboxFeed(session.outbox, session.epoch, session.intake, self._delivery)
+        # Hints are numbered by this process alone: whoever numbered before had a lower epoch.
+        session.epoch.rise()
+        self._name_servers(session.control)
+        hints.connect()
+        confirm = Confirm(session.server, self._source.connect) if self._config.source.trigger.confirm else None
+        return HintFeed(
+            hints, session.outbox, confirm, session.epoch, session.intake, self._delivery, self._state, self._look_soon
+        )
+
+    def _name_servers(self, control: Any) -> None:
+        """Without them hints go nowhere, and triggers write into the outbox instead: slower, nothing lost."""
+        trouble = name_servers(control, self._config)
+        if trouble and trouble != self._trouble:
+            log.warning("changes go through the outbox: %s", trouble)
+        self._trouble = trouble
+
+    def _look_soon(self) -> None:
+        self._next_catalogue = 0.0
 
     def _beginning(self, server: Server, queue_id: str, outbox: Outbox) -> Beginning:
         checkpoint = self._state.checkpoints.load()
-        start = begin(checkpoint, _identity(server), queue_id, self._mirror.epoch(), outbox.made)
+        start = begin(checkpoint, _identity(server), queue_id, self._mirror.epoch(), outbox.made, self._place)
         if self._afresh and not start.snapshot:
             start = Beginning(start.epoch + 1, 0, self._afresh)
         if not start.snapshot or start.initial or self._config.source.snapshot != "never":
@@ -185,7 +221,7 @@ class TriggerCapture:
         wanted = wanted_triggers(self._config, server, schemas, self._tables)
         if missing := without_triggers(control, self._config, wanted):
             raise ConfigError(
-                f"{', '.join(missing)} {'have' if len(missing) > 1 else 'has'} no triggers, or older ones",
+                f"{_listed(missing)} {'have' if len(missing) > 1 else 'has'} no triggers, or older ones",
                 hint="syncbridge triggers install",
             )
 
@@ -196,7 +232,7 @@ class TriggerCapture:
             Checkpoint(
                 epoch=epoch,
                 server=_identity(session.server),
-                file=OUTBOX,
+                file=self._place,
                 pos=session.outbox.last,
                 file_created=session.outbox.made,
                 gtid_set="",
@@ -224,9 +260,10 @@ class TriggerCapture:
         if self._heartbeat is not None:
             self._heartbeat.reset()
         elif interval:
-            self._heartbeat = HeartbeatWriter(
-                interval, self._delivery.heartbeats, self._source.connect, heartbeat_row(self._config.name)
-            )
+            write = heartbeat_row(self._config.name)
+            if self._hints is not None:
+                write = heartbeat_job(self._config.name, write)
+            self._heartbeat = HeartbeatWriter(interval, self._delivery.heartbeats, self._source.connect, write)
             self._heartbeat.start()
 
     # -- the loop ------------------------------------------------------------------------------------------------------
@@ -244,7 +281,8 @@ class TriggerCapture:
             self._delivery.lanes.flush()
             self._due(time.monotonic())
             if not found:
-                select.select([self._queue.fileno()], [], [], IDLE)
+                feed = self._session.feed
+                select.select([self._queue.fileno(), *feed.filenos], [], [], feed.wait(time.monotonic()))
         self._delivery.lanes.flush()
         self._delivery.drain()
         self._save_checkpoint()
@@ -261,57 +299,12 @@ class TriggerCapture:
             with source_errors(self._source.settings):
                 self._look_at_catalogue()
 
-    def _poll(self) -> int:
-        """Read the next rows and submit them; the number of rows."""
+    def _poll(self) -> bool:
+        """Take what triggers reported and submit it; whether there was something."""
         if self._delivery.full:
             self._delivery.wait_for_room(self.idle)
-        session = self._session
-        with source_errors(self._source.settings), session.epoch.reading:
-            rows = session.outbox.poll()
-            epoch = session.epoch.value
-        for row in rows:
-            self._take(row, epoch)
-        if rows:
-            ids = [row.id for row in rows]
-            self._delivery.when_durable(lambda: self._delete(session, ids))
-        return len(rows)
-
-    def _delete(self, session: _Session, ids: list[int]) -> None:
-        if session is self._session:
-            with source_errors(self._source.settings):
-                session.outbox.delete(ids)
-
-    def _take(self, row: OutboxRow, epoch: int) -> None:
-        transaction = self._transaction = self._new_transaction(epoch, row.id, row.written_us)
-        if row.op == "h":
-            self._delivery.probe(int(row.new_key or 0), transaction, _now_us())
-            return
-        shape = self._session.shapes.get((row.db, row.table))
-        if shape is None:
-            return  # no longer mapped, or dropped
-        for one in self._events(row, shape, transaction):
-            self._delivery.emit(one, 100 + len(row.old_row or "") + len(row.new_row or ""))
-        metrics.EVENTS_CAPTURED.labels(f"{row.db}.{row.table}", row.op).inc()
-
-    def _events(self, row: OutboxRow, table: TableShape, transaction: Transaction) -> list[Event]:
-        """The events of a row; none where it must be read from the table itself."""
-        old, new = table.whole(row.old_row), table.whole(row.new_row)
-        if row.op == CREATE and new is not None:
-            return list(row_events(transaction, table.shape, CREATE, [new], _now_us()))
-        if row.op == DELETE and old is not None:
-            return list(row_events(transaction, table.shape, DELETE, [old], _now_us()))
-        if row.op == UPDATE and old is not None and new is not None:
-            return list(row_events(transaction, table.shape, UPDATE, [(old, new)], _now_us()))
-        images = [image for image in (old, new) if image is not None]
-        for key in {text: table.read(text) for text in (row.old_key, row.new_key) if text is not None}.values():
-            self._read_again(table.shape, key, images)
-        return []
-
-    def _read_again(self, shape: Shape, key: Row, images: list[Row]) -> None:
-        payload: dict[str, Any] = {"key": {name: key.get(name) for name in shape.key_columns}}
-        if images:
-            payload |= {"rows": images, "types": shape.types}
-        self._state.requests.file(REREAD, shape.db, shape.table, payload)
+        with source_errors(self._source.settings):
+            return self._session.feed.poll()
 
     def _save_checkpoint(self) -> None:
         session = self._session
@@ -337,34 +330,38 @@ class TriggerCapture:
     def _look_at_catalogue(self) -> None:
         """Follow what no trigger tells: tables altered, dropped, made or emptied."""
         session, tables = self._session, self._tables
+        shapes = session.intake.shapes
         schemas = load(session.control, self._config, tables)
         now = numbers(session.control, session.server, list(schemas))
         version = _version(session.epoch.value, session.outbox.last)
-        for name in session.shapes.keys() - schemas.keys():
+        for name in shapes.keys() - schemas.keys():
             log.info("%s.%s is gone: removing its keys", *name)
             tables.remove(*name, version)
             self._snapshots.forget(*name)
             self.sweep(*name, _version(self._rise(), 0))
-            del session.shapes[name]
+            del shapes[name]
         for name, schema in schemas.items():
-            known = session.shapes.get(name)
+            known = shapes.get(name)
             if known is not None and known.schema == schema and now.get(name) == session.numbers.get(name):
                 continue
             tables.put(schema, version)
-            session.shapes[name] = TableShape.of(schema, tables)
+            shapes[name] = TableShape.of(schema, tables)
             if known is None or known.schema != schema:
                 self._snapshots.request(*name, "new" if known is None else "its columns changed")
             else:
                 self._snapshots.request(*name, "it was made anew: emptied, or put in place of another")
         session.numbers = now
+        if self._hints is not None:
+            self._name_servers(session.control)
         wanted = wanted_triggers(self._config, session.server, schemas, tables)
         stale = without_triggers(session.control, self._config, wanted)
         if stale and stale != self._stale:
-            log.warning("the triggers of %s are missing or older than the table: syncbridge triggers install",
-                        ", ".join(stale))  # fmt: skip
+            log.warning(
+                "the triggers of %s are missing or older than the table: syncbridge triggers install", _listed(stale)
+            )
         if self._stale and not stale:
-            for table in self._stale:  # what was written meanwhile may have gone past us
-                self._snapshots.request(*table.split(".", 1), "its triggers were put in order")  # type: ignore[call-arg]
+            for db, table in self._stale:  # what was written meanwhile may have gone past us
+                self._snapshots.request(db, table, "its triggers were put in order")
         self._stale = stale
 
     # -- what snapshots need -------------------------------------------------------------------------------------------
@@ -382,37 +379,26 @@ class TriggerCapture:
 
     def transaction_before(self, file: str, pos: int) -> Transaction:
         """A chunk's version: its epoch's lowest, see epoch.py."""
-        return self._new_transaction(int(file.rpartition(".")[2]), 0, _now_us())
+        return self._session.intake.at(int(file.rpartition(".")[2]), 0, _now_us())
 
     @property
     def position(self) -> str:
-        return self._transaction.version(self._transaction.rows)
+        transaction = self._session.intake.transaction
+        return transaction.version(transaction.rows)
 
     def sweep(self, db: str, table: str, version: str) -> None:
         """Remove the table's keys older than `version`, behind a barrier."""
-        self._delivery.barrier(sweep_event(self._transaction, db, table, version, _now_us()), self.idle)
+        self._delivery.barrier(sweep_event(self._session.intake.transaction, db, table, version, _now_us()), self.idle)
 
     def _sweep_definition(self, db: str, table: str, definition: str) -> None:
         """Remove the keys of a mapping that is no longer configured."""
         version = _version(self._rise(), 0)
-        one = sweep_event(self._transaction, db, table, version, _now_us(), [definition])
+        one = sweep_event(self._session.intake.transaction, db, table, version, _now_us(), [definition])
         self._delivery.barrier(one, self.idle)
 
     def _rise(self) -> int:
         self._session.epoch.rise()
         return self._session.epoch.value
-
-    def _new_transaction(self, epoch: int, number: int, ts_us: int) -> Transaction:
-        return Transaction(
-            pipeline=self._config.name,
-            epoch=epoch,
-            server_id=self._session.server.server_id,
-            gtid="",
-            file=OUTBOX,
-            file_number=0,
-            pos=number,
-            ts_us=ts_us,
-        )
 
 
 def refuse_several_primaries(control: Any) -> None:
@@ -429,6 +415,10 @@ def refuse_several_primaries(control: Any) -> None:
 
 def _identity(server: Server) -> str:
     return server.identity or f"server {server.server_id}"
+
+
+def _listed(names: list[Name]) -> str:
+    return ", ".join(f"{db}.{table}" for db, table in names)
 
 
 def _version(epoch: int, number: int) -> str:

@@ -15,6 +15,7 @@ import orjson
 from syncbridge.capture.binlog.numbers import double_text, float_text
 from syncbridge.capture.schema import BINARY_TYPES, GEOMETRY_TYPES, INTEGER_TYPES, Column, TableSchema
 from syncbridge.capture.sql import quote
+from syncbridge.capture.trigger.reported import Json
 from syncbridge.event import Row
 
 _EPOCH = datetime.datetime(1970, 1, 1)
@@ -52,16 +53,17 @@ def expression(column: Column, value: str, *, mariadb: bool) -> str:
     return f"CONVERT(CAST({value} AS CHAR) USING utf8mb4)"
 
 
-def reader(schema: TableSchema) -> Callable[[str], Row]:
-    """A function from the JSON that a trigger wrote to the row's event values.
+def reader(schema: TableSchema) -> Callable[[Json], Row]:
+    """A function from the JSON that a trigger wrote, decoded or not, to the row's event values.
 
     Columns that the trigger did not know are absent, those that the table no longer has are dropped.
     """
     conversions = {column.name: conversion for column in schema.columns if (conversion := _conversion(column))}
     names = {column.name for column in schema.columns}
 
-    def read(text: str) -> Row:
-        row: dict[str, Any] = {name: value for name, value in orjson.loads(text).items() if name in names}
+    def read(written: Json) -> Row:
+        values = orjson.loads(written) if isinstance(written, str) else written
+        row: dict[str, Any] = {name: value for name, value in values.items() if name in names}
         for name, convert in conversions.items():
             if (value := row.get(name)) is not None:
                 row[name] = convert(value)

@@ -12,12 +12,13 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import pymysql
 
 from syncbridge.capture.trigger.gaps import Gaps
 from syncbridge.capture.trigger.render import outbox_table
+from syncbridge.capture.trigger.reported import Reported
 from syncbridge.errors import ConfigError, PositionLost
 
 log = logging.getLogger(__name__)
@@ -49,21 +50,6 @@ _NO_TABLE = (1049, 1146)
 #: Lock wait time-out, deadlock, read-only server (two numbers): time mends them, and reading can go on.
 _NOT_NOW = (1205, 1213, 1290, 1836)
 _COUNTER = re.compile(r"AUTO_INCREMENT=(\d+)")
-
-
-class OutboxRow(NamedTuple):
-    """One change as a trigger wrote it; keys and rows are JSON, None where the side does not exist or was too large."""
-
-    id: int
-    written_us: int
-    #: c, u, d; h for a heartbeat.
-    op: str
-    db: str
-    table: str
-    old_key: str | None
-    new_key: str | None
-    old_row: str | None
-    new_row: str | None
 
 
 class Outbox:
@@ -115,7 +101,7 @@ class Outbox:
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def poll(self) -> list[OutboxRow]:
+    def poll(self) -> list[Reported]:
         """The next rows, ascending, late ones among them."""
         now = time.monotonic()
         if now < self._next_poll:
@@ -196,11 +182,11 @@ class Outbox:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED")  # for one statement
         cursor.execute(sql)
 
-    def _select(self, ids: Sequence[int]) -> list[OutboxRow]:
+    def _select(self, ids: Sequence[int]) -> list[Reported]:
         sql = f"SELECT {_COLUMNS} FROM {self._table} WHERE id IN ({_list(ids)}) ORDER BY id"  # noqa: S608 - numbers
         with self._connection.cursor() as cursor:
             cursor.execute(sql)
-            return [OutboxRow(*row) for row in cursor.fetchall()]
+            return [Reported(*row) for row in cursor.fetchall()]
 
     # -- deleting ------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from syncbridge.capture.schema import TableSchema
 from syncbridge.capture.sql import parse_statements, quote
 from syncbridge.capture.trigger.columns import json_object, literal
+from syncbridge.seams import hints_function
 
 #: Rises when what triggers write changes its meaning.
 FORMAT = 1
@@ -64,11 +65,14 @@ def prefix(pipeline: str) -> str:
     return f"syncbridge_{hashlib.sha256(pipeline.encode()).hexdigest()[:8]}_"
 
 
-def table_triggers(pipeline: str, schema: TableSchema, key: tuple[str, ...], *, mariadb: bool) -> list[Trigger]:
+def table_triggers(
+    pipeline: str, schema: TableSchema, key: tuple[str, ...], *, mariadb: bool, transport: str = "outbox"
+) -> list[Trigger]:
     """The three triggers of one table. `key`: the columns that name a row."""
     by_name = {column.name: column for column in schema.columns}
     keys, columns = [by_name[name] for name in key], list(schema.columns)
     words = {
+        "function": literal(hints_function(pipeline)),
         "outbox": outbox_table(pipeline),
         "table": f"{quote(schema.db)}.{quote(schema.table)}",
         "db": literal(schema.db),
@@ -81,7 +85,7 @@ def table_triggers(pipeline: str, schema: TableSchema, key: tuple[str, ...], *, 
     table = hashlib.sha256(f"{schema.db}.{schema.table}".encode()).hexdigest()[:12]
     made = []
     for action, letters in _ACTIONS.items():
-        template = _templates("outbox")[action]
+        template = _templates(transport)[action]
         digest = hashlib.sha256(f"{FORMAT} {template.format(trigger='', **words)}".encode()).hexdigest()[:12]
         name = f"{prefix(pipeline)}{table}_{letters}_{digest}"
         quoted = f"{quote(schema.db)}.{quote(name)}"

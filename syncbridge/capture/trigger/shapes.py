@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 import pymysql
 
 from syncbridge.capture.changes import Shape
@@ -19,6 +20,7 @@ from syncbridge.capture.tables import Name, Tables, existing_tables
 from syncbridge.capture.trigger.columns import reader
 from syncbridge.capture.trigger.install import installed
 from syncbridge.capture.trigger.render import Trigger, table_triggers
+from syncbridge.capture.trigger.reported import Json, Reported
 from syncbridge.config import Config
 from syncbridge.event import Row
 
@@ -33,7 +35,7 @@ class TableShape:
 
     schema: TableSchema
     shape: Shape
-    read: Callable[[str], Row]
+    read: Callable[[Json], Row]
 
     @classmethod
     def of(cls, schema: TableSchema, tables: Tables) -> TableShape:
@@ -41,14 +43,26 @@ class TableShape:
         shape = Shape(schema.db, schema.table, key, schema.types(), tables.gone_columns(schema))
         return cls(schema, shape, reader(schema))
 
-    def whole(self, text: str | None) -> Row | None:
+    def whole(self, written: Json | None) -> Row | None:
         """The row, or None when it must be read from the table: too large for JSON, or of an older trigger."""
-        if text is None:
+        if written is None:
             return None
-        row = self.read(text)
+        row = self.read(written)
         if len(row) < len(self.schema.columns):
             return None
         return {column.name: row[column.name] for column in self.schema.columns}
+
+    def sides(self, change: Reported) -> list[tuple[Row, list[Row]]]:
+        """The rows that a change names, each by its key, and how each looked in it where that is known."""
+        named: dict[bytes, tuple[Row, list[Row]]] = {}
+        for key, written in ((change.old_key, change.old_row), (change.new_key, change.new_row)):
+            if key is None:
+                continue
+            values = self.read(key)
+            _, images = named.setdefault(orjson.dumps(values), (values, []))
+            if (image := self.whole(written)) is not None:
+                images.append(image)
+        return list(named.values())
 
 
 def load(connection: Any, config: Config, tables: Tables) -> dict[Name, TableSchema]:
@@ -62,14 +76,15 @@ def wanted_triggers(config: Config, server: Server, schemas: dict[Name, TableSch
     made: list[Trigger] = []
     for schema in schemas.values():
         key = tables.key_columns(schema)
-        made += table_triggers(config.name, schema, key, mariadb=server.flavor == MARIADB)
+        transport = config.source.trigger.transport
+        made += table_triggers(config.name, schema, key, mariadb=server.flavor == MARIADB, transport=transport)
     return made
 
 
-def without_triggers(connection: Any, config: Config, wanted: list[Trigger]) -> list[str]:
-    """`db.table` of those whose triggers are missing or older than the table."""
+def without_triggers(connection: Any, config: Config, wanted: list[Trigger]) -> list[Name]:
+    """The tables whose triggers are missing, or older than the table."""
     names = {trigger.name for trigger in installed(connection, config.name)}
-    return sorted({f"{trigger.db}.{trigger.table}" for trigger in wanted if trigger.name not in names})
+    return sorted({(trigger.db, trigger.table) for trigger in wanted if trigger.name not in names})
 
 
 def numbers(connection: Any, server: Server, names: list[Name]) -> dict[Name, int]:

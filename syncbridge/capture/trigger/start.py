@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 from syncbridge.state import Checkpoint
 
-#: Checkpoint.file of trigger capture; Checkpoint.pos is the highest outbox id read, file_created Outbox.made.
-OUTBOX = "outbox"
+#: Checkpoint.file of trigger capture, by transport; Checkpoint.pos is the highest outbox id read, file_created
+#: Outbox.made.
+PLACES = {"outbox": "outbox", "udf": "hints"}
+OUTBOX = PLACES["outbox"]
 
 
 class Beginning(NamedTuple):
@@ -24,15 +26,19 @@ class Beginning(NamedTuple):
     initial: bool = False
 
 
-def begin(checkpoint: Checkpoint | None, server: str, queue_id: str, mirror_epoch: int, made: int) -> Beginning:
-    """`mirror_epoch`: the largest epoch that Redis has seen, 0 for none; `made`: Outbox.made."""
+def begin(
+    checkpoint: Checkpoint | None, server: str, queue_id: str, mirror_epoch: int, made: int, place: str = OUTBOX
+) -> Beginning:
+    """`mirror_epoch`: the largest epoch that Redis has seen, 0 for none; `made`: Outbox.made; `place`: see PLACES."""
     afresh = max(mirror_epoch, checkpoint.epoch if checkpoint else 0) + 1
     if checkpoint is None and mirror_epoch:
         return Beginning(afresh, 0, "the state was lost: Redis has been filled before")
     if checkpoint is None:
         return Beginning(afresh, 0, "initial", initial=True)
-    if checkpoint.file != OUTBOX:
-        return Beginning(afresh, 0, "changes were captured from the binlog before")
+    if checkpoint.file != place:
+        # What the other way has not delivered yet nobody would ever take.
+        before = "over another transport" if checkpoint.file in PLACES.values() else "from the binlog"
+        return Beginning(afresh, 0, f"changes were captured {before} before")
     if checkpoint.server != server:
         return Beginning(afresh, 0, "the source is another server")
     if mirror_epoch > checkpoint.epoch:
