@@ -5,7 +5,6 @@ The oracle compares what the server's own text protocol prints with what Redis h
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from urllib.request import urlopen
 import psutil
 import yaml
 
+from tests.cli import in_process
 from tests.servers import Redis, SqlServer, eventually, free_port
 
 
@@ -93,16 +93,9 @@ class Pipeline:
                 continue
         return found
 
-    def command(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        """Another syncbridge command on the same sync.yaml."""
-        return subprocess.run(
-            [sys.executable, "-m", "syncbridge", *arguments, "--config", str(self.config_path)],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            env={**os.environ, **(environment or {})},
-        )
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Another syncbridge command on the same sync.yaml, in this process."""
+        return in_process(*arguments, "--config", self.config_path)
 
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")[-20_000:] if self.log_path.exists() else ""

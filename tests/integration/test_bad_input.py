@@ -11,23 +11,36 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import syncbridge
+from tests.cli import in_process, syncbridge
 from tests.servers import MariaDB, Redis, SqlServer, free_port
+from tests.servers.service import Service
 
 SECRET = "s3cret-p4ss"
 #: A port that nobody listens on: reserved, below 1024.
 NOBODY = 1
 
 
+@pytest.fixture(scope="module")
+def queue() -> Iterator[Service]:
+    """A job server: capture looks at the source once it has one."""
+    with Service(store="memory:") as server:
+        yield server
+
+
 def write_config(
-    folder: Path, source: str = f"mysql://u:{SECRET}@127.0.0.1:1", sink: str = "redis://127.0.0.1:1", more: str = ""
+    folder: Path,
+    source: str = f"mysql://u:{SECRET}@127.0.0.1:1",
+    sink: str = "redis://127.0.0.1:1",
+    more: str = "",
+    queue: Service | None = None,
 ) -> Path:
+    port = free_port() if queue is None else queue.port
     path = folder / "sync.yaml"
     path.write_text(
         f"""
 source: {{url: "{source}", heartbeat: 100ms}}
 sink: {{url: "{sink}"}}
-queue: {{listen: "127.0.0.1:{free_port()}", store: "sqlite:///{folder}/queue.db"}}
+queue: {{listen: "127.0.0.1:{port}", store: "sqlite:///{folder}/queue.db"}}
 http: {{listen: off}}
 state: sqlite:///{folder}/state.db
 mappings: [{{table: shop.orders, key: "order:{{id}}"}}]
@@ -37,9 +50,12 @@ mappings: [{{table: shop.orders, key: "order:{{id}}"}}]
     return path
 
 
-def refused(code: int, *arguments: object, says: str, **options: object) -> str:
-    """Run a command that must fail with this code and say this; answers its standard error."""
-    done = syncbridge(*arguments, **options)  # type: ignore[arg-type]
+def refused(code: int, *arguments: object, says: str, started: bool = False) -> str:
+    """Run a command that must fail with this code and say this; answers its standard error.
+
+    started: it gets as far as running, so it needs a process of its own.
+    """
+    done = (syncbridge if started else in_process)(*arguments)
     output = done.stdout + done.stderr
     assert done.returncode == code, output
     assert says in output, output
@@ -90,16 +106,16 @@ def test_servers_that_are_not_there(tmp_path: Path) -> None:
 
 
 def test_check_goes_on_past_what_is_away(tmp_path: Path, redis_server: Redis) -> None:
-    done = syncbridge("check", "--json", "--config", write_config(tmp_path, sink=redis_server.url()))
+    done = in_process("check", "--json", "--config", write_config(tmp_path, sink=redis_server.url()))
     found = {finding["code"]: finding["severity"] for finding in json.loads(done.stdout)["findings"]}
     assert (found["source-unreachable"], found["sink"]) == ("error", "ok")
 
 
-def test_a_wrong_password_of_the_source(tmp_path: Path, source: SqlServer) -> None:
-    config = write_config(tmp_path, source=source.url("root", SECRET))
+def test_a_wrong_password_of_the_source(tmp_path: Path, source: SqlServer, queue: Service) -> None:
+    config = write_config(tmp_path, source=source.url("root", SECRET), queue=queue)
     refused(2, "verify", "--config", config, says="Access denied")
     refused(1, "check", "--config", config, says="Access denied")
-    refused(2, "run", "--config", config, says="Access denied")
+    refused(2, "capture", "--config", config, says="Access denied", started=True)
     refused(2, "init", "--source", source.url("root", SECRET), "--output", tmp_path / "new.yaml", says="Access denied")
 
 
@@ -108,28 +124,27 @@ def test_a_wrong_password_of_redis(tmp_path: Path, mariadb: SqlServer, new_redis
     config = write_config(tmp_path, mariadb.url(), f"redis://:{SECRET}@127.0.0.1:{redis.port}/0")
     refused(2, "verify", "--config", config, says="refuses this user")
     refused(1, "check", "--config", config, says="refuses this user")
-    refused(2, "worker", "--config", config, says="refuses this user")
+    refused(2, "worker", "--config", config, says="refuses this user", started=True)
 
 
 def test_missing_privileges_and_a_table_that_does_not_exist(
-    tmp_path: Path, source: SqlServer, redis_server: Redis
+    tmp_path: Path, source: SqlServer, redis_server: Redis, queue: Service
 ) -> None:
     source.execute("DROP USER IF EXISTS weak@'127.0.0.1'")
     source.create_user("weak", SECRET, f"SELECT ON {source.database}.*")
-    config = write_config(tmp_path, source.url("weak", SECRET), redis_server.url())
+    config = write_config(tmp_path, source.url("weak", SECRET), redis_server.url(), queue=queue)
     try:
-        said = syncbridge("check", "--config", config).stdout
+        said = in_process("check", "--config", config).stdout
         assert "GRANT REPLICATION SLAVE ON *.* TO `weak`@`127.0.0.1`;" in said
         refused(1, "check", "--config", config, says="table shop.orders does not exist")
-        refused(2, "run", "--config", config, says="GRANT")
+        refused(2, "capture", "--config", config, says="GRANT", started=True)
     finally:
         source.execute("DROP USER weak@'127.0.0.1'")
 
 
 def test_run_ends_with_the_stages_reason(tmp_path: Path, mariadb: SqlServer, redis_server: Redis) -> None:
-    errors = refused(
-        2, "run", "--config", write_config(tmp_path, mariadb.url(), redis_server.url()), says="shop.orders"
-    )
+    config = write_config(tmp_path, mariadb.url(), redis_server.url())
+    errors = refused(2, "run", "--config", config, says="shop.orders", started=True)
     assert "does not exist" in errors
 
 
@@ -186,8 +201,10 @@ def test_an_old_or_foreign_state_file(tmp_path: Path) -> None:
     assert (tmp_path / "state.db").read_text().startswith("not a database, but something dear")
 
 
-def test_a_source_without_a_binlog(tmp_path: Path, new_mariadb: Callable[..., MariaDB], redis_server: Redis) -> None:
+def test_a_source_without_a_binlog(
+    tmp_path: Path, new_mariadb: Callable[..., MariaDB], redis_server: Redis, queue: Service
+) -> None:
     server = new_mariadb(log_bin=None)
     server.execute("CREATE DATABASE shop", "CREATE TABLE shop.orders (id INT PRIMARY KEY)")
-    config = write_config(tmp_path, server.url(), redis_server.url())
-    refused(2, "run", "--config", config, says="binlog")
+    config = write_config(tmp_path, server.url(), redis_server.url(), queue=queue)
+    refused(2, "capture", "--config", config, says="binlog", started=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from syncbridge.config import load_config
-from tests.cli import syncbridge
+from tests.cli import in_process
 from tests.servers import Redis, SqlServer, free_port
 
 SECRET = "s3cret:p@ss"
@@ -25,7 +25,7 @@ def test_a_new_sync_yaml_passes_check(source: SqlServer, redis_server: Redis, tm
     source.create_user("init", SECRET, f"SELECT ON {db}.*", "REPLICATION SLAVE, REPLICATION CLIENT ON *.*")
     source.execute("GRANT CREATE, SELECT, INSERT, UPDATE ON syncbridge.* TO init@'127.0.0.1'")
     try:
-        made = syncbridge(
+        made = in_process(
             "init", "--source", source.url("init", SECRET), "--sink", redis_server.url(), "--output", output
         )
         assert made.returncode == 0, made.stderr
@@ -43,7 +43,7 @@ def test_a_new_sync_yaml_passes_check(source: SqlServer, redis_server: Redis, tm
             f"queue: {{listen: '127.0.0.1:{free_port()}', store: 'sqlite:///{tmp_path}/q.db'}}\nhttp: {{listen: off}}\n"
         )
         output.write_text(f"{text}{extra}state: sqlite:///{tmp_path}/s.db\n")
-        checked = syncbridge("check", "--config", output, "--json", environment={"MYSQL_PASSWORD": SECRET})
+        checked = in_process("check", "--config", output, "--json", environment={"MYSQL_PASSWORD": SECRET})
         found = json.loads(checked.stdout)
         assert (checked.returncode, found["errors"]) == (0, 0), found
     finally:
@@ -54,14 +54,14 @@ def test_chosen_tables_only_and_no_overwriting(mariadb: SqlServer, tmp_path: Pat
     db, output = mariadb.database, tmp_path / "sync.yaml"
     mariadb.execute("CREATE TABLE a (id INT PRIMARY KEY)", "CREATE TABLE b (id INT PRIMARY KEY)")
     words = ("init", "--source", mariadb.url(), "--table", f"{db}.b", "--output", output)
-    made = syncbridge(*words, "--json")
+    made = in_process(*words, "--json")
     assert json.loads(made.stdout) == {"output": str(output), "tables": [f"{db}.b"], "left_out": {}, "export": []}
     before = output.read_text()
-    again = syncbridge(*words)
+    again = in_process(*words)
     assert again.returncode == 2
     assert "--force" in again.stderr
     assert output.read_text() == before
-    assert syncbridge(*words, "--force", "--name", "other").returncode == 0
+    assert in_process(*words, "--force", "--name", "other").returncode == 0
     assert load_config(output, {}).name == "other"
 
 
@@ -80,7 +80,7 @@ def test_what_cannot_be_is_said(
 ) -> None:
     mariadb.execute("CREATE TABLE orders (id INT PRIMARY KEY)")
     words = ["init", "--source", mariadb.url(), "--output", str(tmp_path / "sync.yaml"), *arguments]
-    done = syncbridge(*words)
+    done = in_process(*words)
     assert done.returncode == code
     assert message in done.stderr
     assert "s3cret" not in done.stderr + done.stdout

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from syncbridge import pipeline
 from syncbridge.dispatch import packets as p
-from tests.cli import syncbridge
+from tests.cli import in_process, syncbridge
 from tests.servers import eventually, free_port
 from tests.servers.certificates import Certificates, make_certificates
 from tests.servers.service import Service
@@ -189,33 +190,47 @@ def test_a_file_that_is_no_socket_stays(tmp_path: Path) -> None:
         (("--durability", "most"), "--durability: 'most' is not possible"),
         (("--timeout-shutdown", "5"), "--timeout-shutdown: '5' is not possible"),
         (("--tls-cert", "cert.pem"), "--tls-key: missing"),
-        (("--tls-cert", "/no/cert.pem", "--tls-key", "/no/key.pem"), "cannot read /no/cert.pem"),
         (("--admin", "127.0.0.1:0"), "--admin-token-file: its default is not possible"),
         (("--admin", "0.0.0.0:0", "--admin-token-file", "TOKEN"), "--admin: '0.0.0.0:0' is not possible"),
         (("--admin", "127.0.0.1:0", "--admin-token-file", "/no/token"), "--admin-token-file: cannot read /no/token"),
         (("--http", "0.0.0.0:0"), "--http: '0.0.0.0:0' is not possible"),
         (("--http", "[::]:0", "--http-token-file", "TOKEN"), "--http: '[::]:0' is not possible"),
         (("--metrics", "x"), "--metrics: 'x' is not possible"),
-        (("--listen", "192.0.2.1:4730"), "job server cannot listen on 192.0.2.1:4730"),
     ],
 )
 def test_what_is_not_possible_is_a_sentence_and_exit_code_2(
-    tmp_path: Path, arguments: tuple[str, ...], sentence: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], sentence: str
 ) -> None:
     (tmp_path / "token").write_text(TOKEN)
     given = [str(tmp_path / "token") if argument == "TOKEN" else argument for argument in arguments]
     listen = () if "--listen" in given else ("--listen", "127.0.0.1:0")
     store = () if "--store" in given else ("--store", f"sqlite:///{tmp_path}/queue.db")
-    done = syncbridge("server", *listen, *store, *given)
+    monkeypatch.setattr(pipeline, "run_server", lambda settings: pytest.fail(f"started with {settings}"))
+    done = in_process("server", *listen, *store, *given)
     assert done.returncode == 2, done.stderr
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
     assert TOKEN not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--tls-cert", "/no/cert.pem", "--tls-key", "/no/key.pem"), "cannot read /no/cert.pem"),
+        (("--listen", "192.0.2.1:4730"), "job server cannot listen on 192.0.2.1:4730"),
+    ],
+)
+def test_what_shows_when_it_starts_is_a_sentence_and_exit_code_2(arguments: tuple[str, ...], sentence: str) -> None:
+    listen = () if "--listen" in arguments else ("--listen", "127.0.0.1:0")
+    done = syncbridge("server", "--store", "memory:", *listen, *arguments)
+    assert done.returncode == 2, done.stderr
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_without_options_it_wants_to_know_where_jobs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    done = syncbridge("server")
+    done = in_process("server")
     assert done.returncode == 2
     assert "--store sqlite:///queue.db" in done.stderr
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from syncbridge.commands import app as application
 from syncbridge.dispatch import packets as p
-from tests.cli import syncbridge
+from tests.cli import in_process, syncbridge
 from tests.integration.test_gateway import grab
 from tests.servers import eventually, free_port
 from tests.servers.certificates import make_certificates
@@ -261,6 +261,6 @@ def test_over_tls_the_token_is_enough(tmp_path: Path) -> None:
     with TlsAdminService(tls=tls) as server:
         assert server.json("list") == {"functions": []}
         url = f"http://127.0.0.1:{server.admin}"
-        plain = syncbridge("queue", "list", "--url", url, "--token-file", server.folder / "token")
+        plain = in_process("queue", "list", "--url", url, "--token-file", server.folder / "token")
         assert plain.returncode == 1
         assert "cannot be reached" in plain.stderr
