@@ -24,6 +24,7 @@ Row values, per column (`types` names the kind of every column that is not impli
     string, "binary"          BINARY, VARBINARY, BLOB, VECTOR: base64 of the raw bytes
     string, "json"            JSON, in the server's own spacing
     string, "geometry"        WKT with axes as GeoJSON has them; "geometry_yx": WKT whose axes GeoJSON swaps
+    0 or 1, "bool"            false or true; only in objects of plain functions, since MySQL has no such type
 """
 
 from __future__ import annotations
@@ -44,12 +45,17 @@ OPERATIONS = frozenset((CREATE, UPDATE, DELETE, READ, TRUNCATE))
 KINDS = frozenset(
     (
         "text_bin", "decimal", "float", "zerofill", "date", "time", "datetime", "year",
-        "binary", "json", "geometry", "geometry_yx",
+        "binary", "json", "geometry", "geometry_yx", "bool",
     )
 )  # fmt: skip
 
 Row: TypeAlias = dict[str, Any]
 Event: TypeAlias = dict[str, Any]
+
+
+def place(db: str, table: str) -> str:
+    """What a table is called in messages and metrics; without a db it is a plain function."""
+    return f"function:{table}" if table and not db else f"{db}.{table}"
 
 
 def encode_job(events: list[Event]) -> bytes:

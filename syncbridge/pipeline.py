@@ -156,6 +156,7 @@ async def _work(config: Config) -> None:
         config.name,
         max(config.queue.lanes, known.lanes if known else 0),  # those of an earlier sync.yaml may still hold jobs
         own_targets(config),
+        functions=config.functions,
         client_id=f"{config.name}-{os.getpid()}",
         max_packet=config.queue.max_packet,
     )

@@ -108,6 +108,8 @@ class LaneJob:
     lane: int
     #: It took its workers down before: apply it row by row in a throw-away process.
     isolated: bool
+    #: The plain function that it is a job of; empty: a lane's.
+    function: str = ""
 
 
 class LaneJobs(Protocol):

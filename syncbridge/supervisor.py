@@ -99,7 +99,8 @@ class Supervisor:
             "PROMETHEUS_MULTIPROC_DIR": str(self._folder.metrics),
             "SYNCBRIDGE_SUPERVISED": str(os.getpid()),
         }
-        names = ["server", *(f"worker-{number}" for number in range(1, self._config.sink.workers + 1)), "capture"]
+        names = ["server", *(f"worker-{number}" for number in range(1, self._config.sink.workers + 1))]
+        names += ["capture"] if self._config.source.named else []
         return [
             Stage(name, [name.partition("-")[0], "--config", str(self._folder.config)], environment, self._on_exit)
             for name in names
@@ -166,7 +167,8 @@ class Supervisor:
             self._write_child_config()
             self._config = fresh
             log.info("taking up %d mappings: capture and workers start again", len(fresh.mappings))
-            stages = [stage for stage in self._stages if stage.name != "server"]
+            server, *stages = self._stages
+            server.signal(signal.SIGHUP)  # it may be told of other functions
             await self._stop_stages(stages)
             for stage in stages:
                 if not self._stop.is_set():
@@ -175,9 +177,12 @@ class Supervisor:
             log.error("not reloaded, going on as before: %s (%s)", error, error.hint)
 
     def _load_new_mappings(self) -> Config:
-        fresh = load_config(self._config_path)
-        if fresh.model_copy(update={"mappings": self._config.mappings}) != self._config:
-            raise ConfigError("more than mappings changed", hint="restart syncbridge run to take up the rest")
+        fresh, known = load_config(self._config_path), self._config
+        queue = fresh.queue.model_copy(update={"functions": known.queue.functions})
+        if fresh.model_copy(update={"mappings": known.mappings, "queue": queue}) != known:
+            raise ConfigError(
+                "more than mappings and queue.functions changed", hint="restart syncbridge run to take up the rest"
+            )
         return fresh
 
     # -- what others see -----------------------------------------------------------------------------------------------
@@ -205,8 +210,8 @@ class Supervisor:
         down = [stage.name for stage in self._stages if not stage.running]
         if down:
             return f"not running: {', '.join(down)}"
-        values = self._values()
-        if self._config.source.heartbeat and not values.get("syncbridge_source_read_only"):
+        values, source = self._values(), self._config.source
+        if source.named and source.heartbeat and not values.get("syncbridge_source_read_only"):
             lag = values.get("syncbridge_lag_seconds")
             if not values.get("syncbridge_heartbeat_proved_timestamp_seconds") or lag is None:
                 return "no heartbeat has come through yet"
@@ -225,8 +230,10 @@ class Supervisor:
     def _headline(self) -> str:
         config = self._config
         http = f"; metrics on http://{config.http.listen}/metrics" if config.http.listen else ""
+        ways = [f"{config.source.url[0]} -> {config.queue.lanes} lanes"] if config.source.named else []
+        ways += [f"functions {', '.join(config.functions)}"] if config.functions else []
         return (
-            f"{config.name}: {config.source.url[0]} -> {config.queue.lanes} lanes -> {config.sink.workers} workers"
+            f"{config.name}: {' and '.join(ways)} -> {config.sink.workers} workers"
             f" -> {config.sink.url}, {len(config.mappings)} mappings{http}"
         )
 
@@ -243,9 +250,10 @@ class Supervisor:
             return f"not ready: {reason}"
         values = defaultdict(float, self._values())
         reading = "reading tables, " if values["syncbridge_snapshot_running"] else ""
+        behind = f"lag {values['syncbridge_lag_seconds']:.3f} s, " if self._config.source.named else ""
         return (
-            f"{reading}lag {values['syncbridge_lag_seconds']:.3f} s,"
-            f" {values['syncbridge_events_applied_total']:.0f} events applied,"
+            f"{reading}{behind}"
+            f"{values['syncbridge_events_applied_total']:.0f} events applied,"
             f" {values['syncbridge_queue_jobs']:.0f} jobs queued,"
             f" {values['syncbridge_retries_pending']:.0f} retries,"
             f" {values['syncbridge_dead_letters']:.0f} dead letters"

@@ -28,10 +28,10 @@ def take_up_mappings(
     What is to be done is durable in the state before the new mapping counts as known.
     """
     known = state.mappings.all()
-    for mapping in config.mappings:  # fields of an older rename go like those of a dropped column
+    for mapping in config.table_mappings:  # fields of an older rename go like those of a dropped column
         if (text := known.get(mapping.id)) is not None:
             tables.show_formerly(mapping, Mapping.model_validate_json(text).columns.rename.values())
-    current = {mapping.id: mapping for mapping in config.mappings}
+    current = {mapping.id: mapping for mapping in config.table_mappings}
     changed = {identifier for identifier, mapping in current.items() if known.get(identifier) != mapping.fingerprint}
     if changed:
         for db, table in existing_tables(control, config):

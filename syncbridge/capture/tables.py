@@ -151,7 +151,7 @@ class Tables:
 def existing_tables(connection: Any, config: Config) -> list[Name]:
     """The mapped tables that the source has now. Raises ConfigError for a mapping whose table does not exist."""
     found: list[Name] = []
-    for mapping in config.mappings:
+    for mapping in config.table_mappings:
         db, _, table = mapping.table.partition(".")
         sql = "SELECT table_name FROM information_schema.tables WHERE table_schema = %s AND table_type = 'BASE TABLE'"
         arguments = [db]

@@ -94,10 +94,10 @@ def _source(config: Config, url: Url, *, tables: bool) -> list[Finding]:
                 )
             ]
         if config.source.capture == "trigger":
-            findings = judge_trigger_server(facts, [mapping.db for mapping in config.mappings])
+            findings = judge_trigger_server(facts, [mapping.db for mapping in config.table_mappings])
             findings += judge_installed(config, connection) if tables else []
             return findings + (_tables(config, connection, facts) if tables else [])
-        findings = judge_server(facts, config.server_id, [mapping.db for mapping in config.mappings])
+        findings = judge_server(facts, config.server_id, [mapping.db for mapping in config.table_mappings])
         findings += judge_reading_account(facts)
         if len(config.source.url) > 1 and (facts.on("read_only") or facts.on("super_read_only")):
             findings.append(ok("read-only", f"{url} is read-only: a candidate once it is promoted"))

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from syncbridge.commands.options import DEFAULT_CONFIG, AsJson, ConfigPath, TableName, open_state, split_table
+from syncbridge.commands.options import DEFAULT_CONFIG, AsJson, ConfigPath, PlaceName, open_state, split_table
 from syncbridge.commands.output import count, moment, say, say_json, say_table
 from syncbridge.config import load_config
 from syncbridge.errors import ConfigError
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 @group.command("list")
 def list_rows(
     config: ConfigPath = DEFAULT_CONFIG,
-    table: TableName = None,
+    table: PlaceName = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
     json: AsJson = False,
 ) -> None:
@@ -51,7 +51,7 @@ def list_rows(
             (
                 (
                     row.id,
-                    f"{row.db}.{row.table}",
+                    row.place,
                     _key_text(row),
                     row.attempts,
                     moment(row.last_failed_at),
@@ -88,11 +88,12 @@ def show(
 def retry(
     ids: Ids = None,
     every: All = False,
-    table: TableName = None,
+    table: PlaceName = None,
     config: ConfigPath = DEFAULT_CONFIG,
     json: AsJson = False,
 ) -> None:
-    """Move dead letters back to the retry table: their rows are read again, so a newer change is never undone."""
+    """Move dead letters back to the retry table. Rows of tables are read again, so a newer change is never undone; an
+    object of a function goes to Redis as it came: discard it where a newer one has come since."""
     state = open_state(load_config(config))
     moved = sum(state.dead_letters.retry(*page) for page in _chosen(state, ids, every, table))
     _report(state, ids, moved, "moved to the retry table", json=json)
@@ -102,7 +103,7 @@ def retry(
 def discard(
     ids: Ids = None,
     every: All = False,
-    table: TableName = None,
+    table: PlaceName = None,
     config: ConfigPath = DEFAULT_CONFIG,
     json: AsJson = False,
 ) -> None:
@@ -115,7 +116,7 @@ def discard(
 @group.command()
 def export(
     ids: Ids = None,
-    table: TableName = None,
+    table: PlaceName = None,
     config: ConfigPath = DEFAULT_CONFIG,
     output: Annotated[
         typer.FileBinaryWrite | None, typer.Option("--output", "-o", help="Write to this file, not to stdout.")
@@ -140,7 +141,7 @@ def describe(row: FailedRow) -> dict[str, Any]:
         payload = row.payload.decode("utf-8", "backslashreplace")
     return {
         "id": row.id,
-        "table": f"{row.db}.{row.table}",
+        "table": row.place,
         "mapping": row.mapping,
         "key": row.key,
         "version": row.version,
@@ -182,7 +183,9 @@ def _report(state: State, ids: list[int] | None, done: int, what: str, *, json: 
 
 
 def _checked(table: str | None) -> str | None:
-    return None if table is None else ".".join(split_table(table))
+    if table is None or not table.startswith("function:"):
+        return None if table is None else ".".join(split_table(table))
+    return "." + table.removeprefix("function:")
 
 
 def _key_text(row: FailedRow) -> str:

@@ -1,4 +1,4 @@
-"""`explain`: what one row yields in Redis, and what is stored there now. Changes nothing."""
+"""`explain`: what one row, or one object of a function, yields in Redis, and what is there now. Changes nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from syncbridge.commands.verification.stored import StoredReader
 from syncbridge.config import Config, load_config
 from syncbridge.errors import ConfigError, PermanentError
 from syncbridge.event import Row
+from syncbridge.sinks.functions import FunctionMapping
 from syncbridge.sinks.mapping import CompiledMapping, Expected
+from syncbridge.sinks.objects import decode_objects
+from syncbridge.version import ZERO
 
 #: Longest value shown to people, characters.
 SHOWN = 200
@@ -28,16 +31,26 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    table: Annotated[str, typer.Argument(metavar="DB.TABLE", help="A mapped table.")],
-    key: Annotated[list[str], typer.Option(help="column=value; once for each column of the primary key.")],
+    table: Annotated[str, typer.Argument(metavar="DB.TABLE|function:NAME", help="A mapped table or function.")],
+    key: Annotated[
+        list[str] | None, typer.Option(help="Of a table: column=value; once for each column of the primary key.")
+    ] = None,
+    element: Annotated[str, typer.Option("--object", metavar="JSON", help="Of a function: an object of a job.")] = "",
     config: ConfigPath = DEFAULT_CONFIG,
     json: AsJson = False,
 ) -> None:
-    """Show the keys that one row yields, and what is stored under them now. Exit 1 when they differ."""
+    """Show the keys that one row or object yields, and what is stored under them now. Exit 1 when they differ."""
     loaded = load_config(config)
-    db, name = mapped_table(loaded, table)
-    with closing(RowReader(loaded)) as rows, closing(StoredReader(loaded)) as stored:
-        found = _explain(loaded, db, name, key, rows, stored)
+    if table.startswith("function:"):
+        name = _mapped_function(loaded, table, key, element)
+        with closing(StoredReader(loaded)) as stored:
+            found = _explain_object(loaded, name, element, stored)
+    else:
+        db, name = mapped_table(loaded, table)
+        if element or not key:
+            raise ConfigError("a table's row is named by its key", hint="write --key column=value")
+        with closing(RowReader(loaded)) as rows, closing(StoredReader(loaded)) as stored:
+            found = _explain(loaded, db, name, key, rows, stored)
     if json:
         say_json(found)
     else:
@@ -85,6 +98,60 @@ def _explain(
             "what": what or (["its time to live is over"] if over else []),
         }
     return {"table": f"{db}.{table}", "row": row, "mappings": explained}
+
+
+def _mapped_function(config: Config, text: str, key: list[str] | None, element: str) -> str:
+    name = text.removeprefix("function:")
+    if name not in config.functions:
+        known = ", ".join(config.functions) or "no functions"
+        raise ConfigError(f"{name} is no mapped function in sync.yaml", hint=f"mapped are: {known}")
+    if key or not element:
+        raise ConfigError("a function has no rows to look up", hint="write --object '{\"id\": 1, …}' as a job has it")
+    return name
+
+
+def _explain_object(config: Config, function: str, text: str, stored: StoredReader) -> dict[str, Any]:
+    """What an object asks of each mapping of its function; it agrees when Redis shows that already."""
+    try:
+        (element,) = decode_objects(text.encode())
+    except (PermanentError, ValueError) as error:
+        raise ConfigError(f"--object: {error}", hint="write one JSON object") from None
+    explained = []
+    for index, mapping in enumerate(config.mappings):
+        if mapping.function != function:
+            continue
+        compiled = FunctionMapping(mapping, max_value=config.sink.max_value)
+        one: dict[str, Any] = {"mapping": f"mappings[{index}]", "key": None, "expected": None, "stored": None}
+        explained.append(one | {"agrees": True, "what": ["passed over: where does not match"]})
+        try:
+            operations = compiled.operations(compiled.event(element, ZERO))
+        except PermanentError as error:
+            explained[-1] |= {"agrees": False, "what": [str(error)]}
+            continue
+        for operation in operations:
+            held = stored.read(compiled, [operation.key])[0]
+            expected = compiled.left_by(operation)
+            what = _differs(expected, held, gone=not mapping.on_delete.after)
+            explained[-1] |= {
+                "key": operation.key,
+                "expected": None if expected is None else _content(expected),
+                "stored": _content(held),
+                "ttl_ms": held.ttl_ms if held.ttl_ms >= 0 else None,
+                "agrees": not what,
+                "what": what or ([] if expected else ["the object says that its row is gone"]),
+            }
+    return {"table": f"function:{function}", "row": element, "mappings": explained}
+
+
+def _differs(expected: Expected | None, held: Stored, *, gone: bool) -> list[str]:
+    if held.wrong_type:
+        return [f"the key is a {held.wrong_type}"]
+    if expected is None:
+        return ["the key should be gone"] if held.exists and gone else []
+    if isinstance(expected.content, dict) and isinstance(held.content, dict):
+        wrong = [name for name, value in expected.content.items() if held.content.get(name) != value]
+        return [f"field {_text(name)} differs" for name in wrong]
+    return [] if held.content == expected.content else ["the value differs" if held.exists else "the key is missing"]
 
 
 def _no_row(row: Row | None) -> list[str]:

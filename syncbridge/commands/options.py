@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The sync.yaml to use.", show_default=True)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 TableName = Annotated[str | None, typer.Option("--table", help="Only this table: db.table.")]
+PlaceName = Annotated[str | None, typer.Option("--table", help="Only this one: db.table, or function:name.")]
 
 DEFAULT_CONFIG = Path("sync.yaml")
 
@@ -32,8 +33,8 @@ def mapped_table(config: Config, text: str) -> tuple[str, str]:
     """(db, table) of a --table option that must be mapped. Raises ConfigError."""
     db, table = split_table(text)
     if not config.mappings_of(db, table):
-        known = ", ".join(dict.fromkeys(mapping.table for mapping in config.mappings))
-        raise ConfigError(f"--table: {text} is not mapped in sync.yaml", hint=f"mapped are: {known}")
+        known = ", ".join(dict.fromkeys(mapping.table for mapping in config.table_mappings))
+        raise ConfigError(f"--table: {text} is not mapped in sync.yaml", hint=f"mapped are: {known or 'no tables'}")
     return db, table
 
 

@@ -7,6 +7,7 @@ import typer
 from syncbridge.commands.logs import log_to_stderr
 from syncbridge.commands.options import DEFAULT_CONFIG, ConfigPath
 from syncbridge.config import load_config
+from syncbridge.errors import ConfigError
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +28,10 @@ def capture(config: ConfigPath = DEFAULT_CONFIG) -> None:
     log_to_stderr("capture")
     from syncbridge import pipeline
 
-    pipeline.run_capture(load_config(config))
+    loaded = load_config(config)
+    if not loaded.source.named:
+        raise ConfigError("there is nothing to capture: sync.yaml maps functions only", hint="run server and worker")
+    pipeline.run_capture(loaded)
 
 
 def worker(config: ConfigPath = DEFAULT_CONFIG) -> None:

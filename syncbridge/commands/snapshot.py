@@ -37,6 +37,8 @@ def snapshot(
 ) -> None:
     """(Re)load mapped tables into Redis while changes keep flowing; keys without a row go when a table is done."""
     loaded = load_config(config)
+    if not loaded.source.named:
+        raise ConfigError("there is nothing to read: sync.yaml maps functions only", hint="add source.url and tables")
     db, name = ("", "") if table is None else mapped_table(loaded, table)
     state = open_state(loaded)
     before = {(row.db, row.table): row.started_at for row in state.snapshots.all()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import http.client
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
@@ -37,7 +37,7 @@ MAX_ANSWER = 16 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One lane as the job server sees it: jobs queued and running, how many run, workers that take it."""
+    """One lane or mapped function as the job server sees it: jobs queued and running, how many run, its workers."""
 
     name: str
     jobs: int
@@ -50,6 +50,8 @@ class Status:
     """What was found. None: the part that knows it did not answer; `unreachable` says why."""
 
     name: str
+    #: Whether there is a source: functions alone have no lag and no checkpoint.
+    captures: bool = True
     checkpoint: dict[str, Any] | None = None
     snapshots: list[dict[str, Any]] = field(default_factory=list)
     requests: int | None = None
@@ -57,6 +59,7 @@ class Status:
     dead_letters: int | None = None
     queue_id: str | None = None
     lanes: list[Lane] | None = None
+    functions: list[Lane] | None = None
     #: Seconds behind, bytes behind, seconds until unread binlog is purged.
     lag: float | None = None
     lag_bytes: float | None = None
@@ -66,7 +69,7 @@ class Status:
 
     @property
     def jobs(self) -> int | None:
-        return None if self.lanes is None else sum(lane.jobs for lane in self.lanes)
+        return None if self.lanes is None else sum(lane.jobs for lane in self.lanes + (self.functions or []))
 
 
 def register(app: typer.Typer) -> None:
@@ -107,7 +110,7 @@ def _watch(config: Config, interval: float) -> None:
 
 def collect(config: Config) -> Status:
     """Ask every part; never raises for one that is away."""
-    found = Status(config.name)
+    found = Status(config.name, captures=config.source.named)
     for part, ask in (("state", _ask_state), ("job server", _ask_queue), ("metrics", _ask_metrics)):
         try:
             ask(config, found)
@@ -134,7 +137,9 @@ def _ask_state(config: Config, found: Status) -> None:
 
 def _ask_queue(config: Config, found: Status) -> None:
     found.queue_id = text_command(own_targets(config), "queue id").removeprefix("OK ").strip()
-    found.lanes = parse_lanes(text_command(own_targets(config), "status"), config.name)
+    answer = text_command(own_targets(config), "status")
+    found.lanes = parse_lanes(answer, config.name)
+    found.functions = parse_functions(answer, config.functions)
 
 
 def text_command(targets: Sequence[Target], command: str) -> str:
@@ -160,12 +165,25 @@ def _connect(targets: Sequence[Target]) -> socket.socket:
 def parse_lanes(answer: str, pipeline: str) -> list[Lane]:
     """The lanes of a pipeline out of a `status` answer, in lane order. Pure."""
     prefix = f"{LANE_PREFIX}{pipeline}."
-    lanes = []
+    lanes = [
+        Lane(one.name.removeprefix(prefix), one.jobs, one.running, one.workers)
+        for one in _lines(answer)
+        if one.name.startswith(prefix)
+    ]
+    return sorted(lanes, key=lambda lane: (lane.name.endswith(ISOLATED_SUFFIX), len(lane.name), lane.name))
+
+
+def parse_functions(answer: str, functions: Sequence[str]) -> list[Lane]:
+    """The mapped functions out of a `status` answer; one that nobody has named yet has no jobs and no workers. Pure."""
+    known = {one.name: one for one in _lines(answer)}
+    return [known.get(name, Lane(name, 0, 0, 0)) for name in functions]
+
+
+def _lines(answer: str) -> Iterator[Lane]:
     for line in answer.splitlines():
         parts = line.split("\t")
-        if len(parts) == 4 and parts[0].startswith(prefix):
-            lanes.append(Lane(parts[0].removeprefix(prefix), int(parts[1]), int(parts[2]), int(parts[3])))
-    return sorted(lanes, key=lambda lane: (lane.name.endswith(ISOLATED_SUFFIX), len(lane.name), lane.name))
+        if len(parts) == 4:
+            yield Lane(parts[0], int(parts[1]), int(parts[2]), int(parts[3]))
 
 
 def _ask_metrics(config: Config, found: Status) -> None:
@@ -205,6 +223,9 @@ def render(found: Status) -> Group:
     busy = [lane for lane in found.lanes or [] if lane.jobs or not lane.workers]
     if busy:
         parts += ["", _table(("lane", "jobs", "running", "workers"), (asdict(lane).values() for lane in busy))]
+    if found.functions:
+        lines = (asdict(function).values() for function in found.functions)
+        parts += ["", _table(("function", "jobs", "running", "workers"), lines)]
     if found.snapshots:
         rows = (
             (row["table"], row["status"], row["rows_done"], row["rows_estimate"], row["reason"])
@@ -221,7 +242,7 @@ def _facts(found: Status) -> Iterable[tuple[str, str]]:
     if found.stages:
         down = [name for name, up in found.stages.items() if not up]
         yield "stages", f"not running: {', '.join(down)}" if down else f"{len(found.stages)} running"
-    if "metrics" not in found.unreachable:
+    if found.captures and "metrics" not in found.unreachable:
         yield "lag", "unknown: no heartbeat has come through" if found.lag is None else f"{found.lag:.3f} s"
     if found.lag_bytes is not None:
         yield "unread binlog", f"{found.lag_bytes:,.0f} bytes"
@@ -229,7 +250,7 @@ def _facts(found: Status) -> Iterable[tuple[str, str]]:
         yield "purged in", f"{found.retention_headroom / 3600:.1f} h, what is unread"
     if (at := found.checkpoint) is not None:
         yield "checkpoint", f"{at['file']}:{at['pos']} (epoch {at['epoch']}, saved {moment(at['updated_at'])})"
-    elif "state" not in found.unreachable:
+    elif found.captures and "state" not in found.unreachable:
         yield "checkpoint", "none yet: capture has not run"
     if found.lanes is not None:
         workers = max((lane.workers for lane in found.lanes), default=0)

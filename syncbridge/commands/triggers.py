@@ -16,6 +16,7 @@ from syncbridge.capture.trigger.shapes import load, wanted_triggers
 from syncbridge.commands.options import DEFAULT_CONFIG, AsJson, ConfigPath
 from syncbridge.commands.output import count, say, say_json, say_table
 from syncbridge.config import Config, load_config
+from syncbridge.errors import ConfigError
 
 _group = typer.Typer(
     no_args_is_help=True, help="Put the triggers of `capture: trigger` on the source, or take them off."
@@ -100,4 +101,6 @@ def _counts(found: Plan) -> dict[str, int]:
 
 
 def _connect(config: Config) -> Any:
+    if not config.source.named:
+        raise ConfigError("source: missing", hint="triggers are written for tables: add source.url")
     return connect(settings_of(config.source, config.source.url[0]))

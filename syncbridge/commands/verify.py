@@ -19,6 +19,7 @@ from syncbridge.commands.verification.rows import RowReader
 from syncbridge.commands.verification.stored import StoredReader
 from syncbridge.commands.verification.verifier import Difference, TableReport, TableVerifier
 from syncbridge.config import Config, load_config
+from syncbridge.errors import ConfigError
 
 #: How long a repair may make no progress before it is given up, seconds.
 REPAIR_PATIENCE = 30.0
@@ -42,6 +43,8 @@ def verify(
     loaded = load_config(config)
     only = None if table is None else mapped_table(loaded, table)
     reports, repaired = [], 0
+    if not loaded.source.named:
+        raise ConfigError("there is nothing to compare with: sync.yaml maps functions only", hint="map their tables")
     with closing(RowReader(loaded)) as rows, closing(StoredReader(loaded)) as stored:
         for db, name in [only] if only else mapped_tables(rows.catalog, loaded):
             verifier = TableVerifier(loaded, db, name, rows, stored)
@@ -52,6 +55,8 @@ def verify(
                 repaired += found - len(report.differences)
             reports.append(report)
     _print(reports, repaired, limit, json=json)
+    if loaded.functions and not json and only is None:
+        say(f"not compared: what functions wrote ({', '.join(loaded.functions)}), no table says what it should be")
     raise typer.Exit(1 if any(report.differences for report in reports) else 0)
 
 

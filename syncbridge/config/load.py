@@ -12,7 +12,7 @@ from urllib.parse import quote
 import yaml
 from pydantic import ValidationError
 
-from syncbridge.config.model import Config, with_default_paths
+from syncbridge.config.model import Config, with_default_paths, with_mapped_functions
 from syncbridge.config.queue import QueueConfig
 from syncbridge.config.refusal import path_text, refusal
 from syncbridge.errors import ConfigError
@@ -45,6 +45,7 @@ def parse_config(text: str, environ: Mapping[str, str] | None = None, *, root: b
         raise ConfigError("sync.yaml contains itself", hint="let no alias contain itself") from None
     except ValidationError as error:
         raise refusal(error, raw) from None  # the cause would carry the values, secrets included
+    config = with_mapped_functions(config)
     return with_default_paths(config, environ, root=os.geteuid() == 0 if root is None else root)
 
 

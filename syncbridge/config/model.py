@@ -6,6 +6,7 @@ import os
 import re
 import zlib
 from collections.abc import Mapping as MappingABC
+from glob import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,10 +14,11 @@ from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, m
 
 from syncbridge.config.base import Model as _Model
 from syncbridge.config.base import OptionalAddressField, UrlField
-from syncbridge.config.queue import QueueConfig
-from syncbridge.config.values import Address, Duration, ImpossibleError, OnDelete, Size, Ttl, Url
+from syncbridge.config.queue import FunctionConfig, QueueConfig
+from syncbridge.config.values import Address, Duration, ImpossibleError, MissingError, OnDelete, Size, Ttl, Url
 from syncbridge.expression import check_expression
-from syncbridge.template import TABLE, Template
+from syncbridge.seams import LANE_PREFIX
+from syncbridge.template import KEY, TABLE, Template
 
 # Written as in sync.yaml, so that a stored mapping can be read again.
 OnDeleteField = Annotated[OnDelete, BeforeValidator(OnDelete.parse), PlainSerializer(str)]
@@ -30,6 +32,13 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _SERVER = re.compile(r"unix:/[^\s,]+|(\[[0-9a-fA-F:]+\]|[^\s,:/]+):\d{1,5}")
 #: `{_table}` and `{_key}` (primary key values joined by ':') are ours; see syncbridge.template.
 DEFAULT_KEY = "{_table}:{_key}"
+#: Longest name of a mapped function: it stands where failed rows have their table (state/tables.py).
+LONGEST_FUNCTION = 64
+#: What holds for jobs of a mapped function unless queue.functions says otherwise: they leave on WORK_COMPLETE only, one
+#: runs at a time, and one whose worker died returns to its place at once. One that kills every worker is set aside.
+MAPPED_FUNCTION = FunctionConfig.model_validate(
+    {"durable": True, "running": 1, "backoff": "0s", "attempts": 10, "keep_dead": "3650d"}
+)
 
 
 class TriggerConfig(_Model):
@@ -109,6 +118,15 @@ class SourceConfig(_Model):
             missing = "ssl_cert" if self.ssl_cert is None else "ssl_key"
             raise ImpossibleError((missing,), "ssl_cert and ssl_key go together: name both or neither")
         return self
+
+    @property
+    def named(self) -> bool:
+        """Whether there is one: a pipeline of functions alone reads nothing."""
+        return bool(self.url)
+
+
+#: Where sync.yaml names no source.
+NO_SOURCE = SourceConfig.model_construct(url=())
 
 
 class SinkConfig(_Model):
@@ -195,10 +213,12 @@ class Columns(_Model):
 
 
 class Mapping(_Model):
-    """How the rows of one table become keys."""
+    """How the rows of one table, or the jobs of one plain Gearman function, become keys."""
 
     #: `db.table`, or `db.*` for every table of a database.
-    table: str
+    table: str = ""
+    #: In place of a table: a function whose jobs are rows as JSON objects, such as hand-written triggers submit.
+    function: str = ""
     key: str = DEFAULT_KEY
     type: Literal["hash", "json", "string", "set", "zset", "list", "stream", "pubsub"] = "hash"
     #: The text of a `string` key.
@@ -206,8 +226,10 @@ class Mapping(_Model):
     #: Columns that name a row where the table has no primary key: unique and NOT NULL.
     unique: tuple[str, ...] = ()
     columns: Columns = Columns()
-    #: A MySQL expression; a row that stops matching is removed.
+    #: A MySQL expression. A row of a table that stops matching is removed; other objects of a function are passed over.
     where: str = ""
+    #: Which objects of a function say that their row is gone.
+    delete_when: str = ""
     ttl: TtlField = None
     on_delete: OnDeleteField = OnDelete("delete")
 
@@ -217,6 +239,15 @@ class Mapping(_Model):
         db, dot, table = value.partition(".")
         if not (dot and db and table) or "*" in db or ("*" in table and table != "*"):
             raise ValueError("write db.table, or db.* for every table of a database")
+        return value
+
+    @field_validator("function")
+    @classmethod
+    def _plain_function(cls, value: str) -> str:
+        if not 0 < len(value) <= LONGEST_FUNCTION or not value.isprintable():
+            raise ValueError(f"a function has 1 to {LONGEST_FUNCTION} printable characters")
+        if value.startswith(LANE_PREFIX):
+            raise ValueError("functions under syncbridge. carry the changes of tables: name another")
         return value
 
     @field_validator("type")
@@ -232,7 +263,7 @@ class Mapping(_Model):
         Template(value)
         return value
 
-    @field_validator("where")
+    @field_validator("where", "delete_when")
     @classmethod
     def _is_expression(cls, value: str) -> str:
         if value:
@@ -241,6 +272,12 @@ class Mapping(_Model):
 
     @model_validator(mode="after")
     def _possible(self) -> Mapping:
+        if self.function:
+            self._function_possible()
+        elif not self.table:
+            raise MissingError(("table",), "name the table of this mapping: table: db.table")
+        elif self.delete_when:
+            raise ImpossibleError(("delete_when",), "a table tells its own deletes; delete_when belongs to a function")
         columns = Template(self.key).columns
         if not [name for name in columns if name != TABLE]:
             raise ImpossibleError(
@@ -255,6 +292,25 @@ class Mapping(_Model):
         if self.type != "string" and self.value:
             raise ImpossibleError(("value",), f"value belongs to type string; a {self.type} takes its columns")
         return self
+
+    def _function_possible(self) -> None:
+        if self.table:
+            raise ImpossibleError(("function",), "a mapping has a table or a function: write two mappings")
+        if "key" not in self.model_fields_set:
+            raise MissingError(
+                ("key",), "a function's objects have no primary key: name members, for example order:{id}"
+            )
+        if {TABLE, KEY} & set(Template(self.key).columns) | {TABLE, KEY} & set(Template(self.value).columns):
+            raise ImpossibleError(
+                ("key",), "a function's objects have no table and no primary key: name members, for example order:{id}"
+            )
+        if self.unique:
+            raise ImpossibleError(("unique",), "unique belongs to a table: the key names an object, leave unique out")
+        if "on_delete" in self.model_fields_set and not self.delete_when:
+            raise ImpossibleError(
+                ("on_delete",),
+                "nothing is ever deleted without delete_when, for example delete_when: \"_op = 'delete'\"",
+            )
 
     @property
     def db(self) -> str:
@@ -271,20 +327,20 @@ class Mapping(_Model):
     @property
     def id(self) -> str:
         """8 hex digits that name this mapping in Redis guards: they change when its keys or type change."""
-        identity = "\0".join((self.table, self.key, self.type))
+        identity = "\0".join((self.table or f"function:{self.function}", self.key, self.type))
         return f"{zlib.crc32(identity.encode()):08x}"
 
     @property
     def fingerprint(self) -> str:
         """Text that changes whenever Redis would show something else for the same rows (DESIGN P3)."""
-        return self.model_dump_json()
+        return self.model_dump_json(exclude={"function", "delete_when"} if self.table else None)
 
 
 class Config(_Model):
     """A whole sync.yaml."""
 
     name: str = "syncbridge"
-    source: SourceConfig
+    source: SourceConfig = NO_SOURCE
     queue: QueueConfig = QueueConfig()
     sink: SinkConfig
     state: str = ""
@@ -311,6 +367,15 @@ class Config(_Model):
 
     @model_validator(mode="after")
     def _possible(self) -> Config:
+        if self.table_mappings and not self.source.named:
+            raise MissingError(("source",), "rows of tables come from a source: add source.url")
+        for mapping in self.function_mappings:
+            pattern = self.queue.pattern_of(mapping.function)
+            if pattern is not None and not self.queue.functions[pattern].durable:
+                raise ImpossibleError(
+                    ("queue", "functions", pattern, "durable"),
+                    f"jobs of {mapping.function} must leave the queue on WORK_COMPLETE only: write durable: true",
+                )
         for index, mapping in enumerate(self.mappings):
             for first, other in enumerate(self.mappings[:index]):
                 if _same_keys(mapping, other):
@@ -340,9 +405,26 @@ class Config(_Model):
     def mappings_of(self, db: str, table: str) -> list[Mapping]:
         return [mapping for mapping in self.mappings if mapping.covers(db, table)]
 
+    @property
+    def table_mappings(self) -> list[Mapping]:
+        """What capture feeds."""
+        return [mapping for mapping in self.mappings if mapping.table]
+
+    @property
+    def function_mappings(self) -> list[Mapping]:
+        """What others feed: jobs of plain functions."""
+        return [mapping for mapping in self.mappings if mapping.function]
+
+    @property
+    def functions(self) -> list[str]:
+        """The mapped functions, each once."""
+        return list(dict.fromkeys(mapping.function for mapping in self.function_mappings))
+
 
 def _same_keys(one: Mapping, other: Mapping) -> bool:
     """Whether two mappings certainly write the same keys (two wildcards only might: `check` looks at their tables)."""
+    if one.function and other.function:  # several may share a key space: one for changes, one for deletes
+        return (one.function, one.key, one.where) == (other.function, other.key, other.where)
     if one.wildcard and other.wildcard:
         return one.table == other.table and one.key == other.key
     if one.db == other.db and (one.wildcard or other.wildcard):
@@ -371,3 +453,12 @@ def with_default_paths(config: Config, environ: MappingABC[str, str], *, root: b
     if not queue.store:
         queue = queue.model_copy(update={"store": f"sqlite:///{folder / 'queue.db'}"})
     return config.model_copy(update={"queue": queue, "state": config.state or f"sqlite:///{folder / 'state.db'}"})
+
+
+def with_mapped_functions(config: Config) -> Config:
+    """Fill `queue.functions` with what holds for mapped functions that it says nothing of."""
+    unsaid = [name for name in config.functions if config.queue.pattern_of(name) is None]
+    if not unsaid:
+        return config
+    functions = config.queue.functions | {escape(name): MAPPED_FUNCTION for name in unsaid}
+    return config.model_copy(update={"queue": config.queue.model_copy(update={"functions": functions})})

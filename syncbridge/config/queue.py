@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -211,6 +212,10 @@ class QueueConfig(Model):
         for name, gate in (("http", self.http), ("admin", self.admin)):
             if gate.listen is not None:
                 yield (name, "listen"), gate.listen
+
+    def pattern_of(self, function: str) -> str | None:
+        """The key of `functions` that holds for this function."""
+        return next((pattern for pattern in self.functions if fnmatchcase(function, pattern)), None)
 
     @property
     def store_path(self) -> Path | None:

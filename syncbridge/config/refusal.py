@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from syncbridge.config.model import Config
-from syncbridge.config.values import ImpossibleError
+from syncbridge.config.values import ImpossibleError, MissingError
 from syncbridge.errors import ConfigError
 
 #: Settings whose value may hold a password: never shown.
@@ -56,12 +56,12 @@ def refusal(
         hint = f"a minimal sync.yaml has source.url, sink.url and mappings: add {path_text(loc)}"
         if len(loc) > 2 or model is not Config:
             hint = f"add {name(loc)}"
-        if loc[0] == "mappings" and len(loc) > 1:
-            hint = "name the table of this mapping: table: db.table"
         return ConfigError(f"{name(loc)}: missing{more}", hint=hint)
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, ImpossibleError):
         loc = (*loc, *cause.path)
+    if isinstance(cause, MissingError):
+        return ConfigError(f"{name(loc)}: missing{more}", hint=str(cause))
     path, value = _as_written(raw, loc)
     if value is _DEFAULT:
         return ConfigError(f"{name(path)}: its default is not possible here{more}", hint=_mend(model, first, loc))

@@ -22,6 +22,10 @@ class ImpossibleError(ValueError):
         self.path = path
 
 
+class MissingError(ImpossibleError):
+    """A setting that something else in the document needs."""
+
+
 #: Bytes that the system's address of a Unix socket holds, its final NUL not counted.
 LONGEST_SOCKET_PATH = 107
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")

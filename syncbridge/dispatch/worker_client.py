@@ -1,4 +1,4 @@
-"""A sink worker's way out of the queue: lane jobs in, WORK_COMPLETE out (LaneJobs, asyncio).
+"""A sink worker's way out of the queue: jobs of lanes and mapped functions in, WORK_COMPLETE out (LaneJobs, asyncio).
 
 Grabs are pipelined: up to `prefetch` jobs are in the worker's hands at once, in lane order. Reconnecting is the
 caller's: everything raises TransientError once the connection is gone. It knows nothing of what is in a job.
@@ -23,7 +23,7 @@ _TIMEOUT = 10.0
 
 
 class LaneWorker:
-    """LaneJobs over the Gearman protocol: all lanes of a pipeline, the isolated ones too.
+    """LaneJobs over the Gearman protocol: all lanes of a pipeline, the isolated ones too, and plain `functions`.
 
     `prefetch`: jobs in hand at most, answered ones not counted. `max_packet`: the server's limit,
     bytes. Targets are tried in order at every connect().
@@ -35,15 +35,18 @@ class LaneWorker:
         lanes: int,
         targets: Sequence[Target | tuple[str, int]],
         *,
+        functions: Sequence[str] = (),
         prefetch: int = 16,
         client_id: str = "",
         max_packet: int = p.MAX_PACKET,
     ) -> None:
-        self._functions: dict[bytes, tuple[int, bool]] = {}
+        self._functions: dict[bytes, tuple[int, bool, str]] = {
+            function.encode(): (-1, False, function) for function in functions
+        }
         for lane in range(lanes):
             name = lane_function(pipeline, lane)
-            self._functions[name.encode()] = (lane, False)
-            self._functions[(name + ISOLATED_SUFFIX).encode()] = (lane, True)
+            self._functions[name.encode()] = (lane, False, "")
+            self._functions[(name + ISOLATED_SUFFIX).encode()] = (lane, True, "")
         self._targets = [Target(*target) for target in targets]
         self._prefetch = prefetch
         self._client_id = client_id
@@ -91,7 +94,7 @@ class LaneWorker:
 class _Link(Link):
     """One connection: which jobs are in hand, and that never more are than the prefetch."""
 
-    def __init__(self, functions: dict[bytes, tuple[int, bool]], prefetch: int, max_packet: int) -> None:
+    def __init__(self, functions: dict[bytes, tuple[int, bool, str]], prefetch: int, max_packet: int) -> None:
         super().__init__(max_packet)
         self._functions = functions
         self._prefetch = prefetch
@@ -124,11 +127,16 @@ class _Link(Link):
         self._grab(1)
 
     async def give_back(self) -> None:
-        """RESET_ABILITIES, then WORK_FAIL for every job in hand and every one that a grab still brings."""
+        """RESET_ABILITIES, then WORK_FAIL for every lane job in hand and every one that a grab still brings.
+
+        A plain function's job would be over after WORK_FAIL on a server that does not know it is mapped: those return
+        when the connection ends.
+        """
         self._leaving = True
         self.write(p.request(p.RESET_ABILITIES))
-        for handle in self._in_hand:
-            self.write(p.request(p.WORK_FAIL, handle))
+        for handle, job in self._in_hand.items():
+            if not job.function:
+                self.write(p.request(p.WORK_FAIL, handle))
         self._in_hand.clear()
         self._arrived.clear()
         with contextlib.suppress(TimeoutError):
@@ -161,11 +169,12 @@ class _Link(Link):
     def _assigned(self, body: bytes) -> None:
         self._grabbing.assigned()
         handle, function, _, workload = p.arguments(body, 4)
+        lane, isolated, plain = self._functions[function]
         if self._leaving:
-            self.write(p.request(p.WORK_FAIL, handle))
+            if not plain:
+                self.write(p.request(p.WORK_FAIL, handle))
             return
-        lane, isolated = self._functions[function]
-        job = LaneJob(handle, workload, lane, isolated)
+        job = LaneJob(handle, workload, lane, isolated, plain)
         self._in_hand[handle] = job
         self._arrived.append(job)
         self._grab(2)

@@ -83,6 +83,7 @@ _COLUMN: dict[str, Callable[[int], Typed]] = {
     "decimal": _parsed(DEC, Decimal),
     "float": _parsed(DBL, float),
     "zerofill": _parsed(INT, int),
+    "bool": lambda index: Typed(INT, _raw(index), column=True),
     "year": _parsed(INT, int),
     "date": _parsed(DATE, values.moment_of_text),
     "datetime": _parsed(DATETIME, values.moment_of_text),

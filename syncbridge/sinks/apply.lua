@@ -15,6 +15,8 @@
 --   h guard | s guard                           remove a hash | a string
 --   d guard | t guard                           the same if we wrote it; without a key, no tombstone is left
 --   x guard ms | y guard ms                     let a hash | a string expire
+--   P ttl n m  (field value) x n/2  field x m   put a hash | V ttl value: put a string | p, v: remove a hash | a string |
+--   q ms, w ms: let one expire. Without guards, for mappings of plain functions: the last call wins, whoever wrote before
 --   ttl: "" leave as it is, "0" none, else ms. It also prolongs the companion: ttl + tombstone lifetime.
 --
 -- Guard: format digit "1", version (40 hex), mapping id (8 hex), owner row. It lives in the field _v of a hash, and in
@@ -70,6 +72,25 @@ local function expire(key, companion, ttl, guard)
   return pcall('SET', companion, guard, 'PX', tonumber(ttl) + tombstone)
 end
 
+-- Error text or nil. unpack() has room for about 8000 values.
+local function set_fields(key, first, n)
+  local last = first + n - 1
+  while first <= last do
+    local reply = pcall('HSET', key, unpack(ARGV, first, math.min(first + 5999, last)))
+    if type(reply) == 'table' then return reply.err end
+    first = first + 6000
+  end
+end
+
+local function delete_fields(key, first, m)
+  local last = first + m - 1
+  while first <= last do
+    local reply = pcall('HDEL', key, unpack(ARGV, first, math.min(first + 5999, last)))
+    if type(reply) == 'table' then return reply.err end
+    first = first + 6000
+  end
+end
+
 local function write_hash(key, companion, at)
   local ttl, n, m, guard = ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), ARGV[at + 5]
   local stored, from_companion, failed, replace = hash_guard(key, companion)
@@ -77,17 +98,8 @@ local function write_hash(key, companion, at)
   local order = compare(stored, guard)
   if order ~= 1 then return order end
   if replace then pcall('DEL', key) end
-  local first, last = at + 4, at + 3 + n
-  while first <= last do  -- unpack() has room for about 8000 values
-    local reply = pcall('HSET', key, unpack(ARGV, first, math.min(first + 5999, last)))
-    if type(reply) == 'table' then return reply.err end
-    first = first + 6000
-  end
-  first, last = at + 4 + n, at + 3 + n + m
-  while first <= last do
-    pcall('HDEL', key, unpack(ARGV, first, math.min(first + 5999, last)))
-    first = first + 6000
-  end
+  failed = set_fields(key, at + 4, n) or delete_fields(key, at + 4 + n, m)
+  if failed then return failed end
   if stored and from_companion then pcall('DEL', companion) end
   local reply = expire(key, companion, ttl, guard)
   return type(reply) == 'table' and reply.err or 1
@@ -145,6 +157,43 @@ local function let_expire(key, companion, guard, ms, is_hash)
   return 1
 end
 
+-- Without a guard only the type is looked at: what is no hash, or no string, is somebody else's.
+local function wrong_type(key, is_hash)
+  local kind = pcall('TYPE', key).ok
+  if kind ~= 'none' and kind ~= (is_hash and 'hash' or 'string') then
+    return 'WRONGTYPE Operation against a key holding the wrong kind of value'
+  end
+end
+
+local function let_live(key, ttl)
+  local reply = ttl == '0' and pcall('PERSIST', key) or pcall('PEXPIRE', key, ttl)
+  return type(reply) == 'table' and reply.err or 1
+end
+
+local function put_hash(key, at)
+  local ttl, n, m = ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+  local failed = wrong_type(key, true)
+  if failed then return failed end
+  failed = set_fields(key, at + 4, n) or delete_fields(key, at + 4 + n, m)
+  return failed or let_live(key, ttl)
+end
+
+local function put_string(key, at)
+  local ttl, value = ARGV[at + 1], ARGV[at + 2]
+  local failed = wrong_type(key, false)
+  if failed then return failed end
+  local reply = ttl == '0' and pcall('SET', key, value) or pcall('SET', key, value, 'PX', ttl)
+  return reply.err or 1
+end
+
+local function take_away(key, is_hash, ms)
+  local failed = wrong_type(key, is_hash)
+  if failed then return failed end
+  local reply
+  if ms then reply = pcall('PEXPIRE', key, ms) else reply = pcall('DEL', key) end
+  return type(reply) == 'table' and reply.err or reply
+end
+
 -- Sweeps leave no tombstones: a worker that slept through one must not bring back what it had in its hands.
 local floors = {}
 local function below_floor(guard)
@@ -177,9 +226,21 @@ for i = 3, #KEYS, 2 do
   elseif code == 'd' or code == 't' then
     result = remove(key, companion, ARGV[at + 1], code == 'd', true)
     at = at + 2
-  else
+  elseif code == 'x' or code == 'y' then
     result = let_expire(key, companion, ARGV[at + 1], ARGV[at + 2], code == 'x')
     at = at + 3
+  elseif code == 'P' then
+    result = put_hash(key, at)
+    at = at + 4 + ARGV[at + 2] + ARGV[at + 3]
+  elseif code == 'V' then
+    result = put_string(key, at)
+    at = at + 3
+  elseif code == 'p' or code == 'v' then
+    result = take_away(key, code == 'p')
+    at = at + 1
+  else
+    result = take_away(key, code == 'q', ARGV[at + 1])
+    at = at + 2
   end
   if type(result) == 'string' and SICK[string.match(result, '^%-?(%u+)')] then
     return redis.error_reply((string.gsub(result, '^%-', '')))

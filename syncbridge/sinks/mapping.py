@@ -74,7 +74,7 @@ class CompiledMapping:
         self._template = Template(mapping.key)
         self._value = Template(mapping.value) if mapping.type == "string" else None
         self._where = compile_expression(mapping.where) if mapping.where else None
-        self._shape: _Shape | None = None
+        self._shape: Shape | None = None
 
     # Events
 
@@ -126,7 +126,7 @@ class CompiledMapping:
             return [Operation(code, encode_key(text), [self._guard(shape, row, version), ms])]
         return [self._removal(shape, encode_key(text), row, version)]
 
-    def _unmatched(self, shape: _Shape, row: Row, version: str) -> list[Operation]:
+    def _unmatched(self, shape: Shape, row: Row, version: str) -> list[Operation]:
         """A row that was read and is not shown: its key goes if it is there. A tombstone for each would be too many."""
         text = shape.key(row) if shape.owner is None else None  # else the key is not known to be this row's
         if text is None:
@@ -137,17 +137,17 @@ class CompiledMapping:
     def _matches(self, row: Row, types: Mapping[str, str]) -> bool:
         return self._where is None or self._where(row, types) is True
 
-    def _old_key(self, shape: _Shape, row: Row, types: Mapping[str, str]) -> bytes | None:
+    def _old_key(self, shape: Shape, row: Row, types: Mapping[str, str]) -> bytes | None:
         """The key that this image had, None when it had none."""
         if not self._matches(row, types):
             return None
         text = shape.key(row)
         return None if text is None else encode_key(text)
 
-    def _removal(self, shape: _Shape, key: bytes, row: Row, version: str) -> Operation:
+    def _removal(self, shape: Shape, key: bytes, row: Row, version: str) -> Operation:
         return Operation(REMOVE_HASH if self.hash else REMOVE_STRING, key, [self._guard(shape, row, version)])
 
-    def _write(self, shape: _Shape, key: bytes, row: Row, version: str, gone: Sequence[str]) -> Operation:
+    def _write(self, shape: Shape, key: bytes, row: Row, version: str, gone: Sequence[str]) -> Operation:
         ttl = self._ttl(row, shape.types)
         if ttl is None:
             return self._removal(shape, key, row, version)
@@ -160,7 +160,7 @@ class CompiledMapping:
         return Operation(WRITE_STRING, key, [ttl, stamp, content])
 
     def _write_hash(
-        self, shape: _Shape, key: bytes, row: Row, stamp: str | bytes, ttl: str, gone: Sequence[str]
+        self, shape: Shape, key: bytes, row: Row, stamp: str | bytes, ttl: str, gone: Sequence[str]
     ) -> Operation:
         absent = []
         arguments: list[Any] = [ttl, 0, 0, GUARD_FIELD, stamp]
@@ -181,7 +181,7 @@ class CompiledMapping:
         arguments += absent
         return Operation(WRITE_HASH, key, arguments)
 
-    def _content(self, shape: _Shape, row: Row) -> bytes | None:
+    def _content(self, shape: Shape, row: Row) -> bytes | None:
         """What a json or string key holds; None when the value of a string is NULL."""
         if self._value is not None:
             text = shape.value(row)
@@ -192,7 +192,7 @@ class CompiledMapping:
             document[name] = value if value is None or convert is None else convert(value)
         return orjson.dumps(document)
 
-    def _key(self, shape: _Shape, row: Row) -> bytes:
+    def _key(self, shape: Shape, row: Row) -> bytes:
         text = shape.key(row)
         if text is None:
             raise PermanentError(
@@ -201,7 +201,7 @@ class CompiledMapping:
             )
         return encode_key(text)
 
-    def _guard(self, shape: _Shape, row: Row, version: str) -> str | bytes:
+    def _guard(self, shape: Shape, row: Row, version: str) -> str | bytes:
         stamp = guard(version, self.id)
         return stamp if shape.owner is None else encode_key(stamp + (shape.owner(row) or ""))
 
@@ -233,7 +233,21 @@ class CompiledMapping:
         ms = _milliseconds(value, types.get(ttl.column))
         return str(ms) if ms > 0 else None
 
+    # What failures ask
+
+    def row_key(self, event: Event) -> dict[str, Any]:
+        """What names the event's row in the retry table."""
+        return event.get("key") or {}
+
+    def payload(self, event: Event) -> bytes:
+        """What the retry table keeps of the event."""
+        return orjson.dumps(event)
+
     # What verify, explain, check and sweeps ask
+
+    def shows(self, name: str) -> bool:
+        """Whether Redis sees this column."""
+        return self.config.columns.shows(name)
 
     def expected(self, row: Row, types: Mapping[str, str], primary: tuple[str, ...]) -> Expected | None:
         """What Redis should hold for this row now; None when it should hold nothing. Raises PermanentError."""
@@ -281,19 +295,19 @@ class CompiledMapping:
             except ValueError as error:
                 findings.append(f"where: {error}")
         try:
-            _Shape(self, list(kinds), kinds, primary)
+            Shape(self, list(kinds), kinds, primary)
         except PermanentError as error:
             findings.append(str(error))
         return findings
 
-    def _shape_of(self, row: Row, types: Mapping[str, str], primary: tuple[str, ...]) -> _Shape:
+    def _shape_of(self, row: Row, types: Mapping[str, str], primary: tuple[str, ...]) -> Shape:
         shape = self._shape
         names = list(row)
         if shape is None or shape.names != names or shape.types != types or shape.primary != primary:
-            shape = self._shape = _Shape(self, names, types, primary)
+            shape = self._shape = Shape(self, names, types, primary)
         return shape
 
-    def renderer(self, template: Template, shape: _Shape, *, masked: bool) -> _Renderer:
+    def renderer(self, template: Template, shape: Shape, *, masked: bool) -> _Renderer:
         """`template` as a function of rows of this shape."""
         names = template.columns
         if len(names) == 1 and names[0] in shape.names and shape.types.get(names[0]) != "binary" and not masked:
@@ -311,11 +325,11 @@ class CompiledMapping:
 
     @property
     def templates(self) -> tuple[Template, Template | None]:
-        """The key's template and the value's, for `_Shape`."""
+        """The key's template and the value's, for `Shape`."""
         return self._template, self._value
 
 
-class _Shape:
+class Shape:
     """What can be known before a row comes: everything that depends on columns, kinds and primary key only."""
 
     def __init__(
@@ -341,7 +355,7 @@ class _Shape:
 
     def _show(self, mapping: CompiledMapping, name: str) -> None:
         columns = mapping.config.columns
-        if (columns.include and name not in columns.include) or name in columns.exclude:
+        if not mapping.shows(name):
             return
         field = columns.rename.get(name, name)
         if field in self.shown:

@@ -81,11 +81,13 @@ def server_id(info: bytes) -> tuple[str, str]:
 class SinkIdentity:
     """Greets connections for a worker, and knows the id that apply calls must name."""
 
-    def __init__(self, pipeline: str, lanes: int, state: State) -> None:
+    def __init__(self, pipeline: str, lanes: int, state: State, *, captures: bool = True) -> None:
+        """`captures`: there is a source to read again; without one nothing is asked for."""
         self._meta = meta_key(pipeline)
         self._marks = marks_key(pipeline)
         self._lanes = {str(lane) for lane in range(lanes)}
         self._state = state
+        self._captures = captures
         self._lock = asyncio.Lock()
         self.sink_id = ""
 
@@ -107,7 +109,10 @@ class SinkIdentity:
     async def _perform(
         self, connection: Raw, decision: Greeting, known: str | None, meta: dict[str, str], server: str
     ) -> None:
-        if decision.request == SNAPSHOT:
+        if not self._captures:
+            if decision.request:
+                log.warning("%s, or it restarted: what functions wrote before stays as it is", LOST_REASON)
+        elif decision.request == SNAPSHOT:
             log.warning("%s: every table is read again", LOST_REASON)
             await asyncio.to_thread(self._state.requests.file, SNAPSHOT, "", "", {"reason": LOST_REASON})
             await connection.command("DEL", self._marks)

@@ -11,13 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from syncbridge.errors import PermanentError
-from syncbridge.event import TRUNCATE, Event, decode_job
+from syncbridge.event import TRUNCATE, Event, decode_job, place
 from syncbridge.sinks.failures import error_class, error_text, is_old
 from syncbridge.sinks.mapping import CompiledMapping, Mappings, Operation
 from syncbridge.state import FailedRow
+from syncbridge.version import ZERO
 
 #: Operations (and roughly bytes) in one script call: bounds how long Redis serves nobody else.
 CALL_OPERATIONS, CALL_BYTES = 128, 2**20
@@ -68,6 +67,17 @@ class Plan:
     mark: str = ""
     #: When the oldest event was captured, microseconds.
     oldest_us: int = 0
+
+    def put(self, event: Event, mapping: CompiledMapping, operations: list[Operation], size: int) -> None:
+        """One more event to apply; `size`: its bytes, roughly."""
+        step = self.steps[-1] if self.steps else None
+        full = isinstance(step, Apply) and (len(step.operations) >= CALL_OPERATIONS or step.size >= CALL_BYTES)
+        if not isinstance(step, Apply) or full:
+            step = Apply()
+            self.steps.append(step)
+        step.operations += operations
+        step.origins.append(Origin(event, mapping, len(operations)))
+        step.size += size
 
 
 class Planner:
@@ -126,17 +136,7 @@ class Planner:
             if not operations:
                 plan.outcomes[f"{name[0]}.{name[1]}", event["op"], SKIPPED] += 1
                 continue
-            self._put(plan, event, mapping, operations, size)
-
-    def _put(self, plan: Plan, event: Event, mapping: CompiledMapping, operations: list[Operation], size: int) -> None:
-        step = plan.steps[-1] if plan.steps else None
-        full = isinstance(step, Apply) and (len(step.operations) >= CALL_OPERATIONS or step.size >= CALL_BYTES)
-        if not isinstance(step, Apply) or full:
-            step = Apply()
-            plan.steps.append(step)
-        step.operations += operations
-        step.origins.append(Origin(event, mapping, len(operations)))
-        step.size += size
+            plan.put(event, mapping, operations, size)
 
 
 def record(plan: Plan, step: Apply, results: Sequence[Any]) -> None:
@@ -153,19 +153,19 @@ def record(plan: Plan, step: Apply, results: Sequence[Any]) -> None:
             outcome = FAILED
         else:
             outcome = APPLIED if any(answers) else STALE
-        plan.outcomes[f"{source['db']}.{source['table']}", origin.event["op"], outcome] += 1
+        plan.outcomes[place(source["db"], source["table"]), origin.event["op"], outcome] += 1
 
 
 def failed_row(event: Event, mapping: CompiledMapping, error: Exception | str) -> FailedRow:
     """The retry-table row of one event that one mapping could not apply."""
-    key = event.get("key") or {}
+    key = mapping.row_key(event)
     return FailedRow(
         db=event["source"]["db"],
         table=event["source"]["table"],
         mapping=mapping.id,
         key=key,
         version=event["version"],
-        payload=orjson.dumps(event),
+        payload=mapping.payload(event),
         error_class=error_class(error),
         message=error_text(error),
         # Another row may own the key by then: only what the source holds now is right.
@@ -173,9 +173,9 @@ def failed_row(event: Event, mapping: CompiledMapping, error: Exception | str) -
     )
 
 
-def undecodable(workload: bytes, error: Exception) -> FailedRow:
-    """The retry-table row of a job that is no job."""
-    return FailedRow.undecodable(workload, error_class(error), error_text(error))
+def undecodable(workload: bytes, error: Exception, function: str = "", version: str = ZERO) -> FailedRow:
+    """The retry-table row of a job that is no job: of a lane, or of a plain function."""
+    return FailedRow.undecodable(workload, error_class(error), error_text(error), function, version)
 
 
 def reread_request(event: Event) -> dict[str, Any]:

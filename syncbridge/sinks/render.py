@@ -66,6 +66,7 @@ def _geojson(text: str, *, swap: bool = False) -> Any:
 _JSON: dict[str, Callable[[Any], Any]] = {
     "float": _json_float,
     "zerofill": int,
+    "bool": bool,
     "json": _json_document,
     "geometry": _geojson,
     "geometry_yx": lambda text: _geojson(text, swap=True),

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from syncbridge.errors import ConfigError, PermanentError, TransientError
-from syncbridge.event import Event, decode_job
+from syncbridge.event import CREATE, Event, decode_job
 from syncbridge.sinks.failures import error_class, error_text, is_old, next_attempt
 from syncbridge.sinks.mapping import CompiledMapping, Operation
 from syncbridge.sinks.sink import Sink, Stopped
@@ -62,16 +62,26 @@ class RetryLoop:
             await self._bury(row, row.error_class, row.message)
             return
         try:
-            events = decode_job(row.payload)
-            if not row.mapping:
-                # A job that an older syncbridge could not read: now that it can be, its rows are read again.
-                await self._sink.request_rereads(events)
+            if row.of_function:
+                await self._try_object(row)
+            elif row.mapping:
+                await self._try_event(row, decode_job(row.payload)[0], now)
             else:
-                await self._try_event(row, events[0], now)
+                # A job that an older syncbridge could not read: now that it can be, its rows are read again.
+                await self._sink.request_rereads(decode_job(row.payload))
         except PermanentError as error:
             await self._failed(row, error)
         else:
             await self._sink.in_state(self._retries.done, row.id)
+
+    async def _try_object(self, row: FailedRow) -> None:
+        """An object of a plain function: nothing in Redis tells how old it is, so a newer one of its key must not have
+        come; what is between the question and the answer, no version closes."""
+        operations = self._sink.functions.again(row)
+        if not operations or await self._sink.in_state(self._retries.newest, row) != row.version:
+            return
+        outcome = "applied" if await self._apply(operations) else "stale"
+        self._sink.observer.applied(row.place, CREATE, outcome, 1)
 
     async def _try_event(self, row: FailedRow, event: Event, now: float) -> None:
         mapping = self._mapping(row)
@@ -118,8 +128,8 @@ class RetryLoop:
     async def _bury(self, row: FailedRow, name: str, message: str) -> None:
         await self._sink.in_state(self._retries.bury, row.id, error_class=name, message=message)
         log.error(
-            "%s.%s %s is a dead letter: %s",
-            row.db, row.table, orjson.dumps(row.key).decode(), message,
+            "%s %s is a dead letter: %s",
+            row.place, orjson.dumps(row.key).decode(), message,
             extra={"action": "dead-letter"},
         )  # fmt: skip
 

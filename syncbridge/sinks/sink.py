@@ -17,6 +17,7 @@ from syncbridge.errors import ConfigError, PermanentError, TransientError
 from syncbridge.event import Event
 from syncbridge.sinks.apply import Applier
 from syncbridge.sinks.failures import FIRST_PAUSE, is_lost, next_attempt, next_pause
+from syncbridge.sinks.functions import Functions
 from syncbridge.sinks.keys import marks_key
 from syncbridge.sinks.link import Link, pairs
 from syncbridge.sinks.mapping import Mappings, Operation
@@ -55,7 +56,8 @@ class Sink:
         self.state = state
         self.observer = observer
         self.mappings = Mappings(config)
-        self.identity = SinkIdentity(config.name, config.queue.lanes, state)
+        self.functions = Functions(config)
+        self.identity = SinkIdentity(config.name, config.queue.lanes, state, captures=config.source.named)
         self.applier = Applier(config.name, config.sink.tombstone)
         self.planner = Planner(self.mappings, tombstone=config.sink.tombstone, max_value=config.sink.max_value)
         self.stopping = asyncio.Event()
@@ -129,6 +131,20 @@ class Sink:
         for (table, op, outcome), count in plan.outcomes.items():
             self.observer.applied(table, op, outcome, count)
 
+    async def perform_function(self, function: str, plan: Plan) -> None:
+        """The same for jobs of a plain function: what failed before for the keys now written is not tried again."""
+        await self.perform(plan, None)
+        failed = {(row.mapping, row.version) for row in plan.failures}
+        done = [
+            (origin.mapping.id, origin.mapping.row_key(origin.event), origin.event["version"])
+            for step in plan.steps
+            if isinstance(step, Apply)
+            for origin in step.origins
+            if (origin.mapping.id, origin.event["version"]) not in failed
+        ]
+        if done:
+            await self.in_state(self.state.retries.overtake, function, done)
+
     async def apply(self, plan: Plan, step: Apply, lane: int | None) -> None:
         """One script call; should the script itself fail, operation by operation to find the culprit."""
         try:
@@ -186,8 +202,8 @@ class Sink:
         await self.in_state(self.state.retries.add, *rows)
         for row in rows:
             log.warning(
-                "%s.%s %s goes to the retry table: %s: %s",
-                row.db, row.table, row.key, row.error_class, row.message,
+                "%s %s goes to the retry table: %s: %s",
+                row.place, row.key, row.error_class, row.message,
                 extra={"action": "retry"},
             )  # fmt: skip
 

@@ -1,7 +1,8 @@
-"""The sink worker: lane jobs in, keys in Redis out (DESIGN P1, P5).
+"""The sink worker: lane jobs, and jobs of mapped plain functions, in, keys in Redis out (DESIGN P1, P5).
 
-Each lane is applied in order by a task of its own, lanes run side by side. A job is completed only after Redis answered
-for every operation and the retry table holds what failed; whatever else happens, it stays in the queue.
+Each lane is applied in order by a task of its own, a function like a lane, and they run side by side. A job is
+completed only after Redis answered for every operation and the retry table holds what failed; whatever else happens, it
+stays in the queue.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Worker:
         self._jobs = jobs
         self._sink = Sink(config, link, state, observer)
         self._retries = RetryLoop(self._sink)
-        self._lanes: dict[int, _Lane] = {}
+        self._lanes: dict[int | str, _Lane] = {}
         self._hand = _Hand()
         self._stop = self._sink.stopping
         self._finished = asyncio.Event()
@@ -99,7 +100,7 @@ class Worker:
                     self._queue_lost.result()
                 if grabbing.done():
                     for job in grabbing.result():
-                        self._lane(job.lane).add(job)
+                        self._lane(job.function or job.lane).add(job)
                     grabbing = None
         finally:
             await _cancelled(stopping, *([grabbing] if grabbing else []))
@@ -111,11 +112,11 @@ class Worker:
         await self._hand.room.wait()
         return await self._jobs.grab()
 
-    def _lane(self, number: int) -> _Lane:
-        lane = self._lanes.get(number)
+    def _lane(self, name: int | str) -> _Lane:
+        lane = self._lanes.get(name)
         if lane is None:
             assert self._queue_lost is not None
-            lane = self._lanes[number] = _Lane(number, self._sink, self._jobs, self._hand, self._queue_lost)
+            lane = self._lanes[name] = _Lane(name, self._sink, self._jobs, self._hand, self._queue_lost)
         return lane
 
     async def _drop_lanes(self, patience: float = 0.0) -> None:
@@ -153,10 +154,12 @@ class _Hand:
 
 
 class _Lane:
-    """The jobs of one lane in this worker's hands, and the task that applies them in order."""
+    """The jobs of one lane (a number) or function in this worker's hands, and the task that applies them in order."""
 
-    def __init__(self, number: int, sink: Sink, jobs: LaneJobs, hand: _Hand, queue_lost: asyncio.Future[None]) -> None:
-        self._number = number
+    def __init__(
+        self, name: int | str, sink: Sink, jobs: LaneJobs, hand: _Hand, queue_lost: asyncio.Future[None]
+    ) -> None:
+        self._name = name
         self._sink = sink
         self._jobs = jobs
         self._hand = hand
@@ -194,7 +197,7 @@ class _Lane:
             if not self._queue_lost.done():
                 self._queue_lost.set_exception(error)
         except Exception as error:
-            log.exception("lane %d", self._number)
+            log.exception("lane %s", self._name)
             if not self._queue_lost.done():
                 self._queue_lost.set_exception(error)
 
@@ -214,10 +217,14 @@ class _Lane:
             await apply_isolated(self._sink, batch[0])
             return
         now = time.time()
+        if isinstance(self._name, str):
+            plan = self._sink.functions.plan(self._name, [job.workload for job in batch], now)
+            await self._sink.perform_function(self._name, plan)
+            return
         plan = self._sink.planner.plan([job.workload for job in batch], now)
         if plan.oldest_us:
             self._sink.observer.queue_wait_seconds(now - plan.oldest_us / 1_000_000)
-        await self._sink.perform(plan, self._number)
+        await self._sink.perform(plan, self._name)
 
 
 async def _first_of(*futures: asyncio.Future[Any]) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from sqlalchemy import Connection, Row, Table, and_, delete, func, insert, select, update
 
+from syncbridge.event import place
 from syncbridge.state.database import Database
 from syncbridge.state.tables import dead_letter, retry
+from syncbridge.version import ZERO
 
 #: A claimed row comes due again after so many seconds, should the worker that claimed it die.
 CLAIM_SECONDS = 60.0
@@ -21,6 +24,7 @@ CLAIM_SECONDS = 60.0
 class FailedRow:
     """One event that one mapping could not apply."""
 
+    #: Empty for an object of a plain function; `table` is the function then, `version` when its job was taken.
     db: str
     table: str
     #: Mapping id, empty when the job itself could not be decoded.
@@ -40,13 +44,25 @@ class FailedRow:
     id: int = 0
 
     @classmethod
-    def undecodable(cls, workload: bytes, error_class: str, message: str) -> FailedRow:
+    def undecodable(
+        cls, workload: bytes, error_class: str, message: str, function: str = "", version: str = ZERO
+    ) -> FailedRow:
         """A job that is no job: kept whole, under no table; its digest tells it from others."""
         digest = hashlib.sha256(workload).hexdigest()
         return cls(
-            db="", table="", mapping="", key={"job": digest}, version="0" * 40, payload=workload,
+            db="", table=function, mapping="", key={"job": digest}, version=version, payload=workload,
             error_class=error_class, message=message,
         )  # fmt: skip
+
+    @property
+    def place(self) -> str:
+        """`db.table`, or `function:name` for an object of a plain function."""
+        return place(self.db, self.table)
+
+    @property
+    def of_function(self) -> bool:
+        """Its payload is an object (or a whole job) of the plain function `table`."""
+        return not self.db and bool(self.table)
 
 
 class _FailedRows:
@@ -150,6 +166,36 @@ class Retries(_FailedRows):
         with self._database.write() as connection:
             _move(connection, retry, dead_letter, self._database.pipeline, [row_id], changes, attempts_plus=1)
 
+    def newest(self, row: FailedRow) -> str | None:
+        """The version of the newest row that failed for the same mapping and key; None: there is none any more."""
+        query = select(func.max(retry.c.version)).where(self._like(row.table, row.mapping, row.key))
+        with self._database.read() as connection:
+            newest: str | None = connection.execute(query).scalar_one()
+        return newest
+
+    def overtake(self, function: str, done: Sequence[tuple[str, dict[str, Any], str]]) -> int:
+        """Objects (mapping, key, version) of a function were applied: older failures of these have nothing to say."""
+        of_function = and_(self._mine(), retry.c.db == "", retry.c.table_name == function)
+        with self._database.read() as connection:
+            if connection.execute(select(retry.c.id).where(of_function).limit(1)).first() is None:
+                return 0
+        with self._database.write() as connection:
+            return sum(
+                connection.execute(
+                    delete(retry).where(self._like(function, mapping, key), retry.c.version < version)
+                ).rowcount
+                for mapping, key, version in done
+            )
+
+    def _like(self, function: str, mapping: str, key: dict[str, Any]) -> Any:
+        return and_(
+            self._mine(),
+            retry.c.db == "",
+            retry.c.table_name == function,
+            retry.c.mapping == mapping,
+            retry.c.row_key == _key_text(key),
+        )
+
     def drop_older(self, db: str, table: str, version: str) -> int:
         """The table was emptied at `version`: older failures of it have nothing left to say."""
         with self._database.write() as connection:
@@ -193,13 +239,17 @@ def _move(
     return len(rows)
 
 
+def _key_text(key: dict[str, Any]) -> str:
+    return orjson.dumps(key, option=orjson.OPT_SORT_KEYS).decode()
+
+
 def _to_values(row: FailedRow, pipeline: str) -> dict[str, Any]:
     return {
         "pipeline": pipeline,
         "db": row.db,
         "table_name": row.table,
         "mapping": row.mapping,
-        "row_key": orjson.dumps(row.key, option=orjson.OPT_SORT_KEYS).decode(),
+        "row_key": _key_text(row.key),
         "version": row.version,
         "payload": row.payload,
         "error_class": row.error_class,

@@ -97,6 +97,11 @@ class Lanes:
         self._arrived.set()
         return handle
 
+    def put_function(self, workload: bytes, function: str = "sync") -> None:
+        self._numbers += 1
+        self.queued.append(LaneJob(f"H:{self._numbers:06d}".encode(), workload, -1, False, function))
+        self._arrived.set()
+
     async def connect(self) -> None:
         self.connects += 1
         self.broken = False

@@ -89,6 +89,31 @@ def test_values_are_parsed() -> None:
     assert parse(MINIMAL + "http: {listen: off}").http.listen is None
 
 
+FUNCTION = """
+sink: {url: "redis://127.0.0.1"}
+mappings: [{function: "sync[1]", key: "o:{id}", delete_when: "_op = 'delete'"}, {function: mail.x, key: "m:{id}"}]
+"""
+
+
+def test_functions_need_no_source_and_their_jobs_are_durable() -> None:
+    config = parse(FUNCTION)
+    assert not config.source.named
+    assert config.functions == ["sync[1]", "mail.x"]
+    policies = config.queue.functions
+    for name in config.functions:
+        policy = policies[config.queue.pattern_of(name) or ""]
+        assert (policy.durable, policy.running, policy.backoff) == (True, 1, 0.0)
+    own = parse(FUNCTION + "queue: {functions: {'mail.*': {durable: true, running: 4}}}").queue
+    assert own.functions[own.pattern_of("mail.x") or ""].running == 4
+    assert list(own.functions) == ["mail.*", "sync[[]1]"]
+
+
+def test_several_functions_may_share_keys() -> None:
+    texts = ("{function: changed, key: 'o:{id}'}", "{function: gone, key: 'o:{id}', delete_when: 'TRUE'}")
+    text = MINIMAL.replace("{table: shop.orders}", ", ".join(texts))
+    assert parse(text).functions == ["changed", "gone"]
+
+
 def test_several_urls_are_failover_candidates() -> None:
     config = parse(with_source('url: ["mysql://a", "mysql://b:3307"]'))
     assert [str(url) for url in config.source.url] == ["mysql://a", "mysql://b:3307"]
@@ -201,6 +226,24 @@ QUEUE_REFUSALS = [
 ]
 
 
+#: A mapping of a function, the place in it that is refused, the mend.
+FUNCTION_REFUSALS = [
+    ("function: f, table: shop.orders, key: 'a:{id}'", "function: 'f' is not", "write two mappings"),
+    ("function: f", "key: missing", "name members"),
+    ("function: f, key: '{_table}:{id}'", "key: '{_table}:{id}' is not", "no table and no primary key"),
+    ("function: f, key: 'a:{_key}'", "key: 'a:{_key}' is not", "no table and no primary key"),
+    ("function: f, key: 'a'", "key: 'a' is not", "names no column"),
+    ("function: '', key: 'a:{id}'", "function: '' is not", "1 to 64"),
+    (f"function: {'f' * 65}, key: 'a:{{id}}'", f"function: '{'f' * 65}' is not", "1 to 64"),
+    ('function: "f\\n", key: "a:{id}"', "function: 'f\\n' is not", "printable"),
+    ("function: syncbridge.shop.1, key: 'a:{id}'", "function: 'syncbridge.shop.1' is not", "name another"),
+    ("function: f, key: 'a:{id}', unique: [id]", "unique: is not", "leave unique out"),
+    ("function: f, key: 'a:{id}', on_delete: keep", "on_delete: 'keep' is not", "delete_when"),
+    ("function: f, key: 'a:{id}', delete_when: '_op ='", "delete_when: '_op =' is not", "MySQL expression"),
+    ("table: a.b, delete_when: 'x = 1'", "delete_when: 'x = 1' is not", "belongs to a function"),
+]
+
+
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
@@ -238,9 +281,11 @@ QUEUE_REFUSALS = [
         (MINIMAL + "queue: {url: 'nats://h'}", "queue.url: is not possible", "only the embedded queue is built"),
         (MINIMAL.replace("redis:", "redis+sentinel:"), "sink.url: is not possible", "not built yet"),
         # missing
-        ("name: shop", "source: missing (2 more after this one)", "source.url, sink.url and mappings"),
+        ("name: shop", "sink: missing (1 more after this one)", "source.url, sink.url and mappings"),
+        (MINIMAL.replace('source: {url: "mysql://repl@127.0.0.1"}', ""), "source: missing", "add source.url"),
         (with_source(""), "source.url: missing", "add source.url"),
         (MINIMAL.replace("table: shop.orders", "key: 'a:{id}'"), "mappings[0].table: missing", "table: db.table"),
+        (MINIMAL.replace("{table: shop.orders}", "{}"), "mappings[0].table: missing", "table: db.table"),
         # wrong types and values
         (with_mapping("type: hahs"), "mappings[0].type: 'hahs' is not possible", "it must be 'hash', 'json'"),
         (with_mapping("type: [hash]"), "mappings[0].type: is not possible", "it must be 'hash', 'json'"),
@@ -320,6 +365,25 @@ QUEUE_REFUSALS = [
             "name both or neither",
         ),
         (MINIMAL.replace('redis://127.0.0.1"', 'redis://127.0.0.1", tombstone: 1ms'), "sink.tombstone: '1ms'", "24h"),
+        *(
+            (MINIMAL.replace("{table: shop.orders}", f"{{{written}}}"), f"mappings[0].{message}", hint)
+            for written, message, hint in FUNCTION_REFUSALS
+        ),
+        (
+            MINIMAL.replace("{table: shop.orders}", "{function: f, key: 'a:{id}'}, {function: f, key: 'a:{id}'}"),
+            "mappings[1].key: 'a:{id}' is not",
+            "mappings[0] writes the same keys",
+        ),
+        (
+            MINIMAL.replace("{table: shop.orders}", "{table: a.x, key: 'a:{id}'}, {function: f, key: 'a:{nr}'}"),
+            "mappings[1].key: 'a:{nr}' is not",
+            "mappings[0] writes the same keys",
+        ),
+        (
+            MINIMAL.replace("{table: shop.orders}", "{function: f, key: 'a:{id}'}") + "queue: {functions: {'*': {}}}",
+            "queue.functions.*.durable: its default is not",
+            "jobs of f must leave the queue on WORK_COMPLETE only",
+        ),
         # not YAML
         ("a: [", "sync.yaml is not valid YAML at line 1", "quotes"),
         ("name: a\nname: b" + MINIMAL, "sync.yaml is not valid YAML at line 2", "written twice"),
@@ -336,9 +400,9 @@ def test_a_refusal_names_path_value_and_mend(text: str, message: str, hint: str)
 
 
 def test_a_misspelt_key_comes_before_what_it_leaves_missing() -> None:
-    error = refused(MINIMAL.replace("source:", "sorce:"))
-    assert str(error) == "sorce: unknown key (1 more after this one)"
-    assert error.hint == "did you mean source?"
+    error = refused(MINIMAL.replace("sink:", "snk:"))
+    assert str(error) == "snk: unknown key (1 more after this one)"
+    assert error.hint == "did you mean sink?"
 
 
 def test_one_wrong_item_of_a_list_is_one_complaint() -> None:

@@ -22,3 +22,10 @@ def test_a_stored_mapping_is_read_again_as_it_was(options: dict[str, object]) ->
     again = Mapping.model_validate_json(mapping.fingerprint)
     assert again == mapping
     assert (again.id, again.fingerprint) == (mapping.id, mapping.fingerprint)
+
+
+def test_what_belongs_to_functions_does_not_make_tables_be_read_again() -> None:
+    assert Mapping.model_validate({"table": "shop.orders"}).fingerprint == (
+        '{"table":"shop.orders","key":"{_table}:{_key}","type":"hash","value":"","unique":[],"columns":{"include":[],'
+        '"exclude":[],"rename":{},"mask":[]},"where":"","ttl":null,"on_delete":"delete"}'
+    )

@@ -82,7 +82,7 @@ def table_facts(connection: Any, config: Config) -> list[TableFacts]:
 def mapped_tables(connection: Any, config: Config) -> list[tuple[str, str]]:
     """(db, table) of everything that the mappings cover, whether it exists or not."""
     names: list[tuple[str, str]] = []
-    for mapping in config.mappings:
+    for mapping in config.table_mappings:
         if mapping.wildcard:
             sql = (
                 "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s AND TABLE_TYPE = 'BASE TABLE'"
