@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from syncbridge.config import Config
 from syncbridge.config import Mapping as MappingConfig
 from syncbridge.errors import PermanentError
 from syncbridge.event import CREATE, DELETE, Event, Row, place
-from syncbridge.expression import Expression, compile_expression
+from syncbridge.expression import compile_expression
 from syncbridge.sinks.mapping import (
     EXPIRE_HASH,
     EXPIRE_STRING,
@@ -32,6 +32,9 @@ from syncbridge.sinks.objects import decode_objects, encode_object, row_of
 from syncbridge.sinks.plan import FAILED, SKIPPED, Plan, failed_row, undecodable
 from syncbridge.state import FailedRow
 from syncbridge.version import Version
+
+if TYPE_CHECKING:
+    from syncbridge.expression import Expression
 
 #: Operation code with a guard -> without, see apply.lua.
 _UNGUARDED = {

@@ -17,7 +17,7 @@ from syncbridge.dispatch import packets as p
 from tests.servers import SqlServer, eventually
 from tests.servers.gearmand import Gearmand
 from tests.servers.job_server import JobServerProcess, Peer
-from tests.servers.udf import UDF, install, run_file
+from tests.servers.udf import UDF, install, point_to, run_file
 
 
 @pytest.fixture
@@ -33,11 +33,6 @@ def sql(new_source: Callable[..., SqlServer], udf_library: Path) -> SqlServer:
 def jobs() -> Iterator[JobServerProcess]:
     with JobServerProcess(max_packet=128 << 20) as server:
         yield server
-
-
-def point_to(sql: SqlServer, *servers: int) -> None:
-    wanted = ",".join(f"127.0.0.1:{port}" for port in servers)
-    assert sql.execute(f"SELECT gman_servers_set('{wanted}')") == [(wanted.encode(),)]
 
 
 def one(sql: SqlServer, expression: str, *values: object) -> object:

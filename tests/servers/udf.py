@@ -26,6 +26,12 @@ def install(server: SqlServer) -> None:
     run_file(server, "install.sql")
 
 
+def point_to(server: SqlServer, *ports: int) -> None:
+    """The job servers that its triggers call from now on."""
+    wanted = ",".join(f"127.0.0.1:{port}" for port in ports)
+    assert server.execute(f"SELECT gman_servers_set('{wanted}')") == [(wanted.encode(),)]
+
+
 def run_file(server: SqlServer, name: str) -> None:
     lines = (UDF / name).read_text().splitlines()
     statements = "\n".join(line for line in lines if not line.startswith("--")).split(";")

@@ -23,6 +23,7 @@ IN_WORDS = {
     "source.server_id": "derived",
     "source.write_url": "`source.url`",
     "mappings[].columns.include": "all",
+    "source.trigger.servers": "where `queue.listen` listens",
     "queue.tls.ca": "`client_ca`",
 }
 
