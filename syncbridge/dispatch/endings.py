@@ -33,7 +33,7 @@ _MAX_NOTE = 1000
 class Endings:
     """Takes jobs out of workers' hands."""
 
-    __slots__ = ("_batches", "_deadlines", "_holdings", "_schedule", "_sleepers", "results_until")
+    __slots__ = ("_batches", "_deadlines", "_holdings", "_schedule", "_sleepers", "_volatile", "results_until")
 
     def __init__(
         self, holdings: Holdings, sleepers: Sleepers, batches: Batches, schedule: Schedule, deadlines: Deadlines
@@ -41,6 +41,7 @@ class Endings:
         self._holdings = holdings
         self._sleepers = sleepers
         self._batches = batches
+        self._volatile = batches.volatile
         self._schedule = schedule
         self._deadlines = deadlines
         #: Kept results are all over by then, wall clock in microseconds.
@@ -49,17 +50,35 @@ class Endings:
     # -- what workers report -------------------------------------------------------------------------------------
 
     def complete(self, worker: Worker, handle: bytes, data: bytes) -> bool:
-        """WORK_COMPLETE: the job is done and leaves. False: not this worker's job."""
+        """WORK_COMPLETE: the job is done and leaves. False: not this worker's job.
+
+        Every job passes here: leave() and Holdings.forget() in one spare 0.3 of 1.1 µs.
+        """
         job = worker.running.pop(handle, None)
         if job is None:
             return False
-        function = job.function
+        function, holdings = job.function, self._holdings
         function.tallies[job.priority].completed += 1
-        self._holdings.touched.add(function)
+        holdings.touched.add(function)
         function.failures = 0
         if function.keeps:
             self._keep_result(job, WORK_COMPLETE, data)
-        self.leave(job)
+        if function.simple and job.background and job.alarm is None:
+            number, key = job.id, job.join_key
+            del function.running[number]
+            holdings.jobs.pop(number, None)
+            if key is not None and (joinable := function.joinable).get(key) is job:
+                del joinable[key]
+            job.worker = None
+            if job.stored or not self._volatile:
+                self._batches.remove(job)
+            holdings.count -= 1
+            holdings.bytes -= job.size
+            if job.payload is not None:
+                job.payload = None
+                holdings.payload_bytes -= job.size
+        else:
+            self.leave(job)
         if function.regulated:
             self._heard_of_lane(function)
         if job.clients:
@@ -232,8 +251,7 @@ class Endings:
         holdings = self._holdings
         if job.background:
             self._batches.remove(job)
-            holdings.count -= 1
-            holdings.bytes -= job.size
+            holdings.uncount(job)
         holdings.forget(job)
         if not function.simple:
             self.after_running(function)

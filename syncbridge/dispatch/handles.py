@@ -8,17 +8,18 @@ _MAX_DIGITS = 18
 
 
 class Handles:
-    """Between ids and handles. `prefix`: what all handles of this server begin with."""
+    """Between ids and handles. `prefix`: what all handles of this server begin with; `format % id`: a handle."""
 
-    __slots__ = ("prefix",)
+    __slots__ = ("format", "prefix")
 
     def __init__(self, host: str = "") -> None:
         # Clients keep handles in 64 bytes.
         self.prefix = f"H:{(host or socket.gethostname())[:32]}:".encode()
+        self.format = self.prefix.replace(b"%", b"%%") + b"%d"
 
     def of(self, number: int) -> bytes:
         """The handle of the job with this id."""
-        return b"%b%d" % (self.prefix, number)
+        return self.format % number
 
     def number(self, handle: bytes) -> int | None:
         """The id of the job that has, had or will have this handle; None: no handle of ours."""

@@ -29,19 +29,19 @@ class Holdings:
         "epoch",
         "foreground_bytes",
         "functions",
+        "handle_format",
         "jobs",
         "limits",
         "now",
         "payload_bytes",
         "policies",
-        "prefix",
         "touched",
     )
 
-    def __init__(self, limits: Limits, policies: Policies, epoch: float, prefix: bytes) -> None:
+    def __init__(self, limits: Limits, policies: Policies, epoch: float, handle_format: bytes) -> None:
         self.limits = limits
-        #: Of all handles, see handles.py.
-        self.prefix = prefix
+        #: See handles.py.
+        self.handle_format = handle_format
         self.policies = policies
         #: The time now, seconds, and what makes it wall clock.
         self.now = 0.0
@@ -127,7 +127,7 @@ class Holdings:
 
     def from_record(self, function: Function, record: JobRecord) -> Job:
         """A stored job, not yet among the jobs in memory and without its payload."""
-        handle = b"%b%d" % (self.prefix, record.id)
+        handle = self.handle_format % record.id
         job = Job(record.id, function, record.priority, record.unique, b"", handle, record.join_key, record.submitted)
         job.payload, job.size, job.attempts = None, record.size, record.attempts
         job.reducer, job.state, job.due = record.reducer, record.state, record.due

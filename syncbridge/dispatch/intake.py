@@ -62,8 +62,10 @@ class Intake:
     __slots__ = (
         "_batches",
         "_behind",
+        "_clock",
         "_endings",
         "_holdings",
+        "_now",
         "_reading",
         "_schedule",
         "_sleepers",
@@ -95,6 +97,8 @@ class Intake:
         self.next_id = next_id
         self.reserved = next_id
         self.away = ""
+        #: The time of the last submit, as it was given and in wall clock microseconds.
+        self._now, self._clock = -1.0, 0
         #: Clients of which an answer waits for a read, and all their answers from that one on.
         self._behind: dict[Client, deque[Turn]] = {}
         #: Payload bytes of submissions among them.
@@ -115,55 +119,45 @@ class Intake:
         now: float,
         reducer: bytes = b"",
         due: int = 0,
+        looked: bool = False,
     ) -> None:
         """Take a job: a new one, one it joins, or none when refused. The client is told once its batch is through, in
-        the order of its requests: created() or refused(). `due`: wall clock in microseconds, 0 for now."""
-        function = self._holdings.functions.get(name) or self._holdings.function(name)
+        the order of its requests: created() or refused(). `due`: wall clock in microseconds, 0 for now. `looked`: it is
+        this submission's turn, and there is no job it joins.
+
+        Every job passes here: one function without calls for what most jobs are spares 0.6 of 2.8 µs.
+        """
+        holdings = self._holdings
+        function = holdings.functions.get(name) or holdings.function(name)
         key = None
         if unique and not function.lane:
             key = unique if unique != b"-" else join_key(unique, payload)
-        if self._behind and client in self._behind:
-            look = key is not None and not self.away
-            self._wait(Submission(client, name, priority, unique, payload, background, now, reducer, due), key, look)
-            return
-        if key is not None:
-            joined = function.joinable.get(key)
-            if joined is not None:
-                self._join(client, joined, background=background)
+        if not looked:
+            if self._behind and client in self._behind:
+                wanted = Submission(client, name, priority, unique, payload, background, now, reducer, due)
+                self._wait(wanted, key, look=key is not None and not self.away)
                 return
-            if function.on_disk and not self.away:
-                self._wait(
-                    Submission(client, name, priority, unique, payload, background, now, reducer, due), key, look=True
-                )
-                return
-        self._accept(client, function, key, priority, unique, payload, background, now, reducer, due)
-
-    def _accept(
-        self,
-        client: Client,
-        function: Function,
-        key: bytes | None,
-        priority: int,
-        unique: bytes,
-        payload: bytes,
-        background: bool,
-        now: float,
-        reducer: bytes,
-        due: int,
-    ) -> None:
-        """A job of its own."""
-        holdings, size = self._holdings, len(payload)
+            if key is not None:
+                joined = function.joinable.get(key)
+                if joined is not None:
+                    self._join(client, joined, background=background)
+                    return
+                if function.on_disk and not self.away:
+                    wanted = Submission(client, name, priority, unique, payload, background, now, reducer, due)
+                    self._wait(wanted, key, look=True)
+                    return
+        size, number = len(payload), self.next_id
         reason = self._refusal(function, priority, size, background)
         if reason:
             self._tell(client, reason, False)
             return
-        number = self.next_id
         self.next_id = number + 1
-        submitted = int((now + holdings.epoch) * 1e6)
-        job = Job(number, function, priority, unique, payload, b"%b%d" % (holdings.prefix, number), key, submitted)
+        if now != self._now:
+            self._now, self._clock = now, int((now + holdings.epoch) * 1e6)
+        job = Job(number, function, priority, unique, payload, holdings.handle_format % number, key, self._clock)
         if reducer:
             job.reducer = reducer
-        if due > submitted:
+        if due > self._clock:
             job.state, job.due = SCHEDULED, due
         holdings.jobs[number] = job
         if key is not None:
@@ -258,7 +252,7 @@ class Intake:
             if job is not None:
                 self._join(wanted.client, job, background=wanted.background)
                 return
-        self._accept(wanted.client, function, key, *wanted[2:])
+        self.submit(*wanted, looked=True)
 
     def _only_stored(self, function: Function, key: bytes, record: JobRecord | None) -> Job | None:
         """The job with this key that memory does not know, if it is still to be done."""
@@ -309,7 +303,11 @@ class Intake:
         for job in batch.upgraded:
             job.stored = True
         for job in batch.jobs:
-            self._activate(job)
+            job.function.arriving -= 1
+            if job.dropped:
+                self._holdings.forget(job)
+            else:
+                self._queue(job)
         for job in batch.settled:
             self._settle(job)
         self._answer(batch, "")

@@ -6,6 +6,8 @@ Neither has behaviour beyond naming; the rules are in queue.py.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -50,6 +52,10 @@ class JobRecord(NamedTuple):
     due: int = 0
     #: DEAD: why.
     note: bytes = b""
+
+
+#: JobRecord from a tuple of all its fields, at half the price.
+new_record: Final[Callable[[tuple[object, ...]], JobRecord]] = partial(tuple.__new__, JobRecord)
 
 
 class Client(Protocol):
@@ -157,19 +163,22 @@ class Job:
 
     def record(self) -> JobRecord:
         """What the store keeps of a job just submitted."""
-        return JobRecord(
-            self.id,
-            self.function.name,
-            self.priority,
-            self.unique,
-            self.join_key,
-            self.submitted,
-            self.attempts,
-            self.payload,
-            self.size,
-            self.reducer,
-            self.state,
-            self.due if self.state else 0,
+        return new_record(
+            (
+                self.id,
+                self.function.name,
+                self.priority,
+                self.unique,
+                self.join_key,
+                self.submitted,
+                self.attempts,
+                self.payload,
+                self.size,
+                self.reducer,
+                self.state,
+                self.due if self.state else 0,
+                b"",
+            )
         )
 
 

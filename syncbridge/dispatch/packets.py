@@ -87,8 +87,9 @@ MAX_HANDLE: Final = 64
 MAX_LINE: Final = 8192
 
 _header = struct.Struct(">4sII")
+#: Magic, type and size of the body -> what precedes the body.
+pack_header: Final[Callable[[bytes, int, int], bytes]] = _header.pack
 _read_header: Final[Callable[[bytes, int], tuple[bytes, int, int]]] = _header.unpack_from
-
 #: (type, body) as they travel; type TEXT: the line without its end; type MISDIRECTED: no body.
 Packet = tuple[int, bytes]
 
@@ -103,11 +104,6 @@ def response(kind: int, *arguments: bytes) -> bytes:
     """A packet from the server."""
     body = b"\0".join(arguments)
     return _header.pack(RES, kind, len(body)) + body
-
-
-def header(kind: int, size: int) -> bytes:
-    """What precedes the body of a packet from the server."""
-    return _header.pack(RES, kind, size)
 
 
 def arguments(body: bytes, count: int) -> list[bytes]:

@@ -68,7 +68,7 @@ class JobQueue:
         self.limits = limits or Limits()
         self.queue_id = store.queue_id
         self.handles = Handles(host)
-        self.holdings = Holdings(self.limits, policies or Policies(), epoch, self.handles.prefix)
+        self.holdings = Holdings(self.limits, policies or Policies(), epoch, self.handles.format)
         self.functions = self.holdings.functions
         self._batches = Batches(volatile=volatile)
         self.schedule = Schedule(self.limits.schedule)
@@ -147,6 +147,13 @@ class JobQueue:
     def answers_due(self) -> bool:
         """Somebody waits for the next commit, not only the store's own cleaning up."""
         return bool(self._batches.gathering.answers)
+
+    @property
+    def leaving(self) -> int:
+        """How many jobs are over and shall leave the store, if the next commit is about nothing else and nobody waits
+        for it; else 0. Should the process end before, they are delivered again."""
+        batch = self._batches.gathering
+        return len(batch.changes.removes) if not batch.answers and not batch.jobs and batch.changes.only_removes else 0
 
     @property
     def away(self) -> str:

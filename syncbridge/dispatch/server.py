@@ -40,6 +40,10 @@ _R = TypeVar("_R")
 
 #: After a failed commit, what must still leave the store is tried again after this time, seconds.
 _COMMIT_RETRY = 0.5
+#: Commits that only let jobs leave wait so long for company, seconds, unless there are so many jobs: nobody waits for
+#: them, but who submits meanwhile would wait for their fsync besides his own.
+_COMPANY = 0.005
+_CROWD = 2000
 #: Timers are not finer; a shorter one would only turn the loop over and over, seconds.
 _MIN_DELAY = 0.001
 #: How long stop() waits for peers to read their last answers, seconds.
@@ -95,6 +99,7 @@ class JobServer:
         self._commit: asyncio.Future[None] | None = None
         self._reading: asyncio.Future[list[tuple[Read, Any]]] | None = None
         self._retry_at = 0.0
+        self._leave_at = 0.0
         self._report_at = 0.0
         #: The core is told the time by the first round from then on; `_timer` plans one at `_timer_at`.
         self._tick_at = 0.0
@@ -270,7 +275,7 @@ class JobServer:
         if self.queue.away:
             self.queue.answer_without_store()
         if self._commit is None and not self._retry_at:
-            self._start_commit()
+            self._start_commit(now)
         if self._reading is None and not self.stopping:
             self._start_reading()
         self._release_held()
@@ -278,7 +283,7 @@ class JobServer:
             self._idle.set_result(None)
         if ticks:
             self._tick_at = now + _MIN_DELAY
-            deadlines = [time for time in (deadline, self._retry_at, self._report(now)) if time]
+            deadlines = [time for time in (deadline, self._retry_at, self._leave_at, self._report(now)) if time]
             self._set_timer(now, max(min(deadlines), now + _MIN_DELAY) if deadlines else math.inf)
         elif self._timer_at > now + _MIN_DELAY:
             self._set_timer(now, now + _MIN_DELAY)
@@ -295,7 +300,14 @@ class JobServer:
         self._timer, self._timer_at = None, math.inf
         self._plan_round()
 
-    def _start_commit(self) -> None:
+    def _start_commit(self, now: float) -> None:
+        leaving = self.queue.leaving
+        if 0 < leaving < _CROWD and not (self.stopping or self.queue.away or self._instant):
+            if not self._leave_at:
+                self._leave_at = now + _COMPANY
+            if now < self._leave_at:
+                return
+        self._leave_at = 0.0
         batch = self.queue.take()
         if batch is None:
             return
@@ -450,6 +462,8 @@ class Connection(asyncio.Protocol):
         self.held = False
         self.closed = asyncio.get_running_loop().create_future()
         self._reading = True
+        #: It sends faster than its requests are dealt with.
+        self._late = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop has its own class
@@ -469,7 +483,7 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        held = self.session.held
+        held, self._late = self.session.held, self.session.pending
         self.session.receive(data, time.monotonic())
         self._server.partial += self.session.held - held
         if self._server.partial > self._limits.max_partial and self.session.held:
@@ -516,12 +530,15 @@ class Connection(asyncio.Protocol):
         """Go on with requests that had to wait."""
         if not self.transport.is_closing():
             self.session.resume(time.monotonic())
+            self._late = self._late and self.session.pending
             self._server.received(self)
             self._balance()
 
     def _balance(self) -> None:
         """Read only while what was read is dealt with."""
-        wanted = not (self.held or self.session.blocked or self.session.pending or self._server.stopping)
+        session = self.session
+        waits = session.pending and (self._late or session.behind)
+        wanted = not (self.held or session.blocked or waits or self._server.stopping)
         if wanted != self._reading and not self.transport.is_closing():
             self._reading = wanted
             if wanted:

@@ -26,6 +26,9 @@ _MAX_UNIQUE = p.MAX_UNIQUE
 MAX_CLIENT_ID = 127
 #: CAN_DO_TIMEOUT counts milliseconds, but no worker gets less than this, seconds.
 _LEAST_TIMEOUT = 1.0
+#: A peer that sends many requests at once gets its answers in pieces of this size, bytes: it works on the first while
+#: the server works on the next, and other peers have their turn between.
+_PIECE = 4096
 #: The latest time a job can be due, Unix time: the year 9999.
 _LAST_SECOND = 253_402_300_799
 
@@ -33,7 +36,7 @@ _NOOP = p.response(p.NOOP)
 _NO_JOB = p.response(p.NO_JOB)
 
 #: The header of JOB_CREATED, by the length of the handle.
-_CREATED = [p.header(p.JOB_CREATED, size) for size in range(p.MAX_HANDLE + 1)]
+_CREATED = [p.pack_header(p.RES, p.JOB_CREATED, size) for size in range(p.MAX_HANDLE + 1)]
 
 #: Makes the answer to a grab from (handle, job, payload).
 Assigned = Callable[[bytes, Job, bytes], bytes]
@@ -60,6 +63,9 @@ class Session:
         self.queue = queue
         self._holdings = queue.holdings
         self._pause = queue.limits.output_pause
+        self._submit = queue.submit
+        self._grab_job = queue.grab
+        self._complete = queue.complete
         #: For the `workers` command: the connection's number and address, the id it gave itself, and all the others.
         self.number = number
         self.address = address
@@ -95,6 +101,11 @@ class Session:
         return bool(self._inbox)
 
     @property
+    def behind(self) -> bool:
+        """They wait for more than the next turn."""
+        return self._grabbing is not None or len(self._output) > self._pause
+
+    @property
     def held(self) -> int:
         """Bytes of an incomplete packet."""
         return self._reader.held
@@ -127,12 +138,12 @@ class Session:
     def _work(self, packets: Iterable[p.Packet], now: float) -> None:
         """Act on packets; those that have to wait go to the inbox, which is empty."""
         self._holdings.now = now
-        output, pause, handlers = self._output, self._pause, _HANDLERS
+        output, handlers = self._output, _HANDLERS
         waiting = iter(packets)
         try:
             for kind, body in waiting:
                 handlers[kind](self, body, now)
-                if len(output) > pause or self._grabbing is not None or self.closing:
+                if len(output) > _PIECE or self._grabbing is not None or self.closing:
                     if not self.closing:
                         self._inbox.extend(waiting)
                     break
@@ -173,8 +184,13 @@ class Session:
                 self.queue.abandon(self, job)
                 return
             self._waiting[job.id] = job
-        handle = job.handle
-        self._send(_CREATED[len(handle)] + handle)
+        if self.closing:
+            return
+        handle, output = job.handle, self._output
+        if not output:
+            self._on_output()
+        output += _CREATED[len(handle)]
+        output += handle
 
     def refused(self, reason: str) -> None:
         self._unanswered -= 1
@@ -326,7 +342,19 @@ class Session:
         self.queue.pre_sleep(self._as_worker(), now)
 
     def _on_grab_job(self, body: bytes, now: float) -> None:
-        self._grab(_job_assign, now)
+        worker = self.worker or self._as_worker()
+        grabbed = self._grab_job(worker, now)
+        if grabbed is None:
+            self._grab_nothing(worker, _job_assign)
+        elif self._unanswered or self.closing:
+            self._reply(_job_assign(*grabbed))
+        else:
+            handle, job, payload = grabbed
+            body, output = b"\0".join((handle, job.function.name, payload)), self._output
+            if not output:
+                self._on_output()
+            output += p.pack_header(p.RES, p.JOB_ASSIGN, len(body))
+            output += body
 
     def _on_grab_job_uniq(self, body: bytes, now: float) -> None:
         self._grab(_job_assign_uniq, now)
@@ -335,11 +363,15 @@ class Session:
         self._grab(_job_assign_all, now)
 
     def _grab(self, assigned: Assigned, now: float) -> None:
-        worker = self.worker or self._as_worker()
-        grabbed = self.queue.grab(worker, now)
+        worker = self._as_worker()
+        grabbed = self._grab_job(worker, now)
         if grabbed is not None:
             self._reply(assigned(*grabbed))
-        elif worker.waits:
+        else:
+            self._grab_nothing(worker, assigned)
+
+    def _grab_nothing(self, worker: Worker, assigned: Assigned) -> None:
+        if worker.waits:
             self._grabbing = assigned  # its job is being read: resume() will try again
         else:
             self._reply(_NO_JOB)
@@ -348,7 +380,7 @@ class Session:
 
     def _on_work_complete(self, body: bytes, now: float) -> None:
         handle, _, data = body.partition(b"\0")
-        if not self.queue.complete(self.worker or self._as_worker(), handle, data):
+        if not self._complete(self.worker or self._as_worker(), handle, data):
             self._reported(False)
 
     def _on_work_fail(self, body: bytes, now: float) -> None:
@@ -396,7 +428,7 @@ def _on_submit(priority: int, *, background: bool) -> Handler:
             raise ProtocolError("SUBMIT_JOB needs function, unique and data") from None
         if 0 < len(function) <= _MAX_FUNCTION and len(unique) <= _MAX_UNIQUE:
             session._unanswered += 1
-            session.queue.submit(session, function, priority, unique, payload, background, now)
+            session._submit(session, function, priority, unique, payload, background, now)
         else:
             session._acceptable(function, unique)
 
@@ -404,8 +436,7 @@ def _on_submit(priority: int, *, background: bool) -> Handler:
 
 
 def _job_assign(handle: bytes, job: Job, payload: bytes) -> bytes:
-    body = b"\0".join((handle, job.function.name, payload))
-    return p.header(p.JOB_ASSIGN, len(body)) + body
+    return p.response(p.JOB_ASSIGN, handle, job.function.name, payload)
 
 
 def _job_assign_uniq(handle: bytes, job: Job, payload: bytes) -> bytes:

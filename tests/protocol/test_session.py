@@ -308,3 +308,15 @@ def test_a_failed_commit_refuses_background_jobs_and_says_why(room: Room, client
     room.turn(fail=True)
     assert client.take() == [(p.ERROR, b"QUEUE_ERROR\0disk full"), (p.ECHO_RES, b"after")]
     assert room.queue.jobs == 0
+
+
+def test_who_asks_much_at_once_is_answered_in_pieces(room: Room, client: Peer) -> None:
+    words = [b"%04d" % number * 100 for number in range(100)]
+    room.send(client, b"".join(p.request(p.ECHO_REQ, word) for word in words))
+    pieces = []
+    while client.session.output_size:
+        pieces.append(client.session.output_size)
+        room.turn()
+    assert max(pieces) < 5000
+    assert not client.session.pending
+    assert client.take() == [(p.ECHO_RES, word) for word in words]

@@ -38,9 +38,16 @@ class Client:
 class Bench:
     """A core with its store and one client; put() submits and commits."""
 
-    def __init__(self, store: MemoryStore | None = None, policies: Policies | None = None, **limits: Any) -> None:
+    def __init__(
+        self,
+        store: MemoryStore | None = None,
+        policies: Policies | None = None,
+        *,
+        volatile: bool = False,
+        **limits: Any,
+    ) -> None:
         self.store = store or MemoryStore()
-        self.queue = JobQueue(self.store, limits=Limits(**limits), host="h", policies=policies)
+        self.queue = JobQueue(self.store, limits=Limits(**limits), host="h", policies=policies, volatile=volatile)
         self.client = Client()
 
     def put(

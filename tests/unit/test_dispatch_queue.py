@@ -27,6 +27,37 @@ def test_nothing_is_answered_or_handed_out_before_the_commit() -> None:
     assert bench.grab(worker) == (b"f", 1)
 
 
+def test_only_jobs_that_are_over_may_wait_for_company() -> None:
+    bench = Bench()
+    worker = bench.worker(b"f")
+    bench.put(b"f", b"f", b"f")
+    for number in (1, 2):
+        bench.grab(worker)
+        bench.complete(worker, number)
+    assert bench.queue.leaving == 2
+    bench.queue.submit(bench.client, b"f", 1, b"", b"x", True, 0.0)  # its client waits for the commit
+    assert bench.queue.leaving == 0
+    bench.commit()
+    assert bench.queue.leaving == 0
+    bench.grab(worker)
+    bench.queue.disconnect(worker)  # a delivery without an answer, or a dead letter, is on record at once
+    assert bench.queue.leaving == 0
+    assert bench.queue.take()
+
+
+def test_a_volatile_queue_answers_at_once_and_leaves_to_the_store_what_memory_does_not_keep() -> None:
+    bench = Bench(volatile=True, window=2)
+    for _ in range(4):
+        bench.queue.submit(bench.client, b"f", 1, b"", b"x", True, 0.0)
+    assert bench.client.answers == [1, 2, 3, 4]
+    assert list(bench.stored()) == [3, 4]
+    worker = bench.worker(b"f")
+    assert bench.grab(worker) == (b"f", 1)
+    bench.queue.disconnect(worker)
+    other = bench.worker(b"f")
+    assert [bench.grab(other) for _ in range(5)] == [(b"f", 1), (b"f", 2), (b"f", 3), (b"f", 4), None]
+
+
 def test_a_failed_commit_refuses_and_keeps_nothing() -> None:
     bench = Bench()
     bench.queue.submit(bench.client, b"f", 1, b"", b"x", True, 0.0)

@@ -111,6 +111,11 @@ class Changes:
             or self.expire_results
         )
 
+    @property
+    def only_removes(self) -> bool:
+        """Beside jobs that are over, and how they ended, there is nothing."""
+        return not (self.adds or self.attempts or self.moves or self.reserve or self.settings or self.expire_results)
+
     def __len__(self) -> int:
         return len(self.adds) + len(self.removes) + len(self.attempts) + len(self.moves)
 

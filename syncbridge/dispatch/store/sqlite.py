@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from syncbridge.dispatch.job import JobRecord
 from syncbridge.dispatch.store import (
@@ -49,9 +49,24 @@ _STATEMENT_ROWS = 512
 #: Jobs with neighbouring ids that are removed in a statement of their own.
 _LONG_RUN = 32
 
-_PLAIN = "INSERT INTO job (id, submitted, payload) VALUES ", 3
-_ANY = "INSERT INTO job (id, submitted, payload, uniq, join_key, attempts, reducer, state, due, note) VALUES ", 10
-_RESULT = "INSERT OR REPLACE INTO result VALUES ", 9
+
+class _Insert(NamedTuple):
+    """An INSERT of many rows. Time goes by the number of columns: shapes of rows that are frequent have their own."""
+
+    into: str
+    #: Values given for each row, and which of them each column gets.
+    values: int
+    columns: tuple[int, ...]
+
+
+_PLAIN = _Insert("INSERT INTO job (id, submitted, payload)", 3, (0, 1, 2))
+_NAMED = _Insert("INSERT INTO job (id, submitted, payload, uniq, join_key)", 4, (0, 1, 2, 3, 3))
+_ANY = _Insert(
+    "INSERT INTO job (id, submitted, payload, uniq, join_key, attempts, reducer, state, due, note)",
+    10,
+    tuple(range(10)),
+)
+_RESULT = _Insert("INSERT OR REPLACE INTO result", 9, tuple(range(9)))
 
 _PLACE = "(SELECT id << 45 FROM place WHERE function=? AND priority=? AND state=?)"
 _SIZE = "CASE typeof(payload) WHEN 'blob' THEN length(payload) ELSE -1 END"
@@ -184,6 +199,7 @@ class SqliteStore:
 
     def _add(self, adds: list[JobRecord]) -> None:
         plain: list[Any] = []
+        named: list[Any] = []
         others: list[Any] = []
         places: dict[PlaceKey, list[int]] = {}
         for number, name, priority, unique, join, submitted, attempts, payload, size, reducer, state, due, note in adds:
@@ -192,14 +208,17 @@ class SqliteStore:
             place = places.get(key) or self._first(key, places)
             place[1] += 1
             place[2] += size
-            if unique or join is not None or attempts or reducer or state or due or note:
+            if attempts or reducer or state or due or note or join != (unique or None):
                 rare = unique or None, join, attempts or None, reducer or None, state or None, due or None, note or None
                 others += (place[0] | number, submitted, payload, *rare)
+            elif unique:
+                named += (place[0] | number, submitted, payload, unique)
             else:
                 plain += (place[0] | number, submitted, payload)
         for key, (_, jobs, size) in places.items():
             self._places.count(key, jobs, size)
         self._insert(_PLAIN, plain)
+        self._insert(_NAMED, named)
         self._insert(_ANY, others)
 
     def _first(self, key: PlaceKey, places: dict[PlaceKey, list[int]]) -> list[int]:
@@ -207,11 +226,11 @@ class SqliteStore:
         place = places[key] = [self._places.count(key, 0, 0).first, 0, 0]
         return place
 
-    def _insert(self, statement: tuple[str, int], values: list[Any]) -> None:
-        columns = statement[1]
-        for start, rows in _chunks(len(values) // columns):
-            some = values[start * columns : (start + rows) * columns]
-            self._writer.execute(_with_rows(*statement, rows), some)
+    def _insert(self, insert: _Insert, values: list[Any]) -> None:
+        each = insert.values
+        for start, rows in _chunks(len(values) // each):
+            some = values[start * each : (start + rows) * each]
+            self._writer.execute(_with_rows(insert, rows), some)
 
     def _move(self, moves: dict[int, Move]) -> int:
         """Returns how many were where `moves` has them."""
@@ -425,9 +444,10 @@ def _chunks(rows: int) -> Iterator[tuple[int, int]]:
 
 
 @cache
-def _with_rows(insert: str, columns: int, rows: int) -> str:
-    row = f"({','.join('?' * columns)})"
-    return insert + ",".join([row] * rows)
+def _with_rows(insert: _Insert, rows: int) -> str:
+    firsts = range(1, rows * insert.values, insert.values)
+    marks = (",".join(f"?{first + value}" for value in insert.columns) for first in firsts)
+    return f"{insert.into} VALUES {','.join(f'({row})' for row in marks)}"
 
 
 @cache
@@ -440,6 +460,8 @@ def _ranges(rows: list[int]) -> tuple[list[tuple[int, int]], list[int]]:
 
     Workers finish the jobs of one function in about their order; those of several lie between each other.
     """
+    if len(rows) >= _LONG_RUN and rows[-1] - rows[0] == len(rows) - 1:
+        return [(rows[0], rows[-1])], []
     ranges, scattered, start = [], [], 0
     for end in range(1, len(rows) + 1):
         if end < len(rows) and rows[end] == rows[end - 1] + 1:
