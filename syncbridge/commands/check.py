@@ -16,10 +16,13 @@ from syncbridge.commands.checks.finding import ERROR, OK, WARNING, Finding, erro
 from syncbridge.commands.checks.gather import server_facts, table_facts, version_of
 from syncbridge.commands.checks.gather_sink import sink_facts
 from syncbridge.commands.checks.local import judge_host
+from syncbridge.commands.checks.locks import judge_locks
 from syncbridge.commands.checks.sink import judge_sink
 from syncbridge.commands.checks.source import ServerFacts, judge_reading_account, judge_server, judge_writing_account
 from syncbridge.commands.checks.tables import judge_tables
 from syncbridge.commands.checks.triggers import judge_installed, judge_trigger_server
+from syncbridge.commands.checks.udf import judge_udf
+from syncbridge.commands.gearman_udf.server import udf_facts
 from syncbridge.commands.options import DEFAULT_CONFIG, AsJson, ConfigPath
 from syncbridge.commands.output import count, say, say_json
 from syncbridge.config import Config, Url, load_config
@@ -93,11 +96,15 @@ def _source(config: Config, url: Url, *, tables: bool) -> list[Finding]:
                     "upgrade to MariaDB 10.6 or later, or to MySQL 8.0 or later",
                 )
             ]
+        databases = [mapping.db for mapping in config.table_mappings]
         if config.source.capture == "trigger":
-            findings = judge_trigger_server(facts, [mapping.db for mapping in config.table_mappings])
+            findings = judge_trigger_server(facts, databases, only=len(config.source.url) == 1)
+            findings += judge_locks(facts, config.source.trigger)
+            if config.source.trigger.transport == "udf":
+                findings += judge_udf(udf_facts(connection, str(url)))
             findings += judge_installed(config, connection) if tables else []
             return findings + (_tables(config, connection, facts) if tables else [])
-        findings = judge_server(facts, config.server_id, [mapping.db for mapping in config.table_mappings])
+        findings = judge_server(facts, config.server_id, databases)
         findings += judge_reading_account(facts)
         if len(config.source.url) > 1 and (facts.on("read_only") or facts.on("super_read_only")):
             findings.append(ok("read-only", f"{url} is read-only: a candidate once it is promoted"))

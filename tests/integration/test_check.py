@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from syncbridge.commands import check
+from syncbridge.commands import check, triggers
 from syncbridge.commands.checks.finding import ERROR, Finding
 from syncbridge.config import Address, Config, Url, parse_config
+from syncbridge.config.model import TriggerConfig
 from tests.servers import MariaDB, MySQL, Redis, SqlServer, free_port
+from tests.servers.udf import install as install_library
 
 Codes = dict[str, Finding]
 
@@ -253,3 +256,48 @@ def test_paths_and_ports_of_this_host(mariadb: SqlServer, redis_server: Redis, t
     found = check.collect(broken)
     assert {"queue-store", "queue-listen"} <= set(errors(found))
     assert "http-listen" in codes(found, "warning")
+
+
+def test_trigger_capture_over_the_udf(
+    new_source: Callable[..., SqlServer], udf_library: Path, redis_server: Redis, tmp_path: Path
+) -> None:
+    server = new_source(
+        plugin_dir=str(udf_library),
+        innodb_autoinc_lock_mode=0,
+        transaction_isolation="SERIALIZABLE",
+        autocommit=False,
+        log_bin_trust_function_creators=False,
+    )
+    server.execute("CREATE DATABASE shop", "CREATE TABLE shop.orders (id INT PRIMARY KEY)")
+    server.create_user("sync", "pw", "SELECT, TRIGGER ON shop.*", "ALL ON syncbridge.*", "PROCESS ON *.*")
+    config = config_for(server, redis_server, tmp_path, "[{table: shop.orders}]", url=server.url("sync", "pw"))
+    source = config.source.model_copy(update={"capture": "trigger", "trigger": TriggerConfig(transport="udf")})
+    config = config.model_copy(update={"source": source})
+    found = check.collect(config)
+    assert set(errors(found)) == {"triggers", "udf-functions"}
+    wrong = {"isolation", "autocommit", "autoinc-lock-mode", "trigger-creators", "udf-privileges"}
+    assert wrong <= codes(found, "warning")
+    if server.flavor == "mariadb":
+        server.execute("SET GLOBAL innodb_lock_wait_timeout = 0")
+        assert "lock-wait-timeout" in codes(check.collect(config), "warning")
+        server.execute("SET GLOBAL innodb_lock_wait_timeout = 50")
+    # The mends are statements that work, where they need no restart.
+    for one in found:
+        if one.code in ("isolation", "autocommit", "trigger-creators"):
+            server.execute(re.split(r"[;,] ", one.mend)[0])
+    install_library(server)
+    with server.connect() as connection:
+        done = triggers.install(connection, config.name, triggers._wanted(connection, config))
+    assert len(done.missing) == 3
+    found = check.collect(config)
+    assert errors(found) == {}
+    assert not codes(found, "warning") & (wrong - {"autoinc-lock-mode"})
+    assert {"udf-functions", "triggers"} <= codes(found, "ok")
+    # A table that is no longer mapped, and triggers of the transport that was chosen before.
+    server.execute("CREATE TABLE shop.items (id INT PRIMARY KEY)")
+    mappings = config_for(server, redis_server, tmp_path, "[{table: shop.items}]").mappings
+    moved = config.model_copy(update={"mappings": mappings})
+    found = check.collect(moved)
+    assert "shop.items" in errors(found)["triggers"].sentence
+    (stale,) = (one for one in found if one.code == "triggers-stale")
+    assert "shop.orders" in stale.sentence

@@ -15,7 +15,6 @@ from typer.testing import CliRunner, Result
 
 from syncbridge.commands import app as application
 from syncbridge.commands.gearman_udf import source
-from syncbridge.commands.gearman_udf.build import build
 from syncbridge.commands.gearman_udf.install import IN_PLACE, INSTALLED, UPGRADED, install
 from syncbridge.commands.gearman_udf.server import UdfFacts, udf_facts
 from syncbridge.errors import ConfigError, PermanentError
@@ -25,13 +24,12 @@ LISTS = "SELECT gman_servers_set('127.0.0.1:1,127.0.0.1:2'), gman_servers_set('1
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library, built as the command does it."""
-    return build(tmp_path_factory.mktemp("built"))
+def library(udf_library: Path) -> Path:
+    return udf_library / source.LIBRARY
 
 
 @pytest.fixture(scope="module")
-def older(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One that calls itself version 1."""
     folder = tmp_path_factory.mktemp("older")
     text = (source.folder() / "syncbridge_udf.c").read_text()
@@ -185,10 +183,10 @@ def test_functions_whose_library_was_lost_are_made_again(server: SqlServer, libr
     server.execute("INSERT INTO t (v) VALUES (1)")
 
 
-def test_an_account_without_rights_is_told_who_has_to_run_what(server: SqlServer, library: Path) -> None:
+def test_an_account_without_rights_is_told_who_has_to_run_what(server: SqlServer, tmp_path: Path) -> None:
     server.create_user("app", "pw", "ALL ON shop.*")
     url = server.url("app", "pw")
-    done = syncbridge("udf", "install", "--url", url, "--folder", library.parent)
+    done = syncbridge("udf", "install", "--url", url, "--folder", tmp_path)
     assert done.exit_code == 1
     assert "lacks INSERT and DELETE on mysql.func" in done.stdout
     assert "pw" not in done.stdout

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from syncbridge.capture.schema import Column, TableSchema
 from syncbridge.commands.checks.finding import ERROR, OK, Finding
+from syncbridge.commands.checks.locks import judge_locks
 from syncbridge.commands.checks.privileges import Privileges
 from syncbridge.commands.checks.sink import SinkFacts, judge_sink
 from syncbridge.commands.checks.source import ServerFacts, judge_reading_account, judge_server, judge_writing_account
 from syncbridge.commands.checks.tables import ForeignKey, TableFacts, judge_tables
+from syncbridge.commands.checks.triggers import judge_trigger_server
+from syncbridge.commands.checks.udf import judge_udf
+from syncbridge.commands.gearman_udf import source
+from syncbridge.commands.gearman_udf.install import BY_HAND, install
+from syncbridge.commands.gearman_udf.server import UdfFacts
 from syncbridge.config import Config, parse_config
+from syncbridge.config.model import TriggerConfig
 
 HEALTHY = ServerFacts(
     address="db:3306",
@@ -270,3 +278,117 @@ def test_redis() -> None:
     assert redis(aof_enabled=0) == {"persistence": "warning"}
     assert worst(judge_sink(replace(GOOD_REDIS, info={**GOOD_REDIS.info, "aof_enabled": 0}, save="60 1"))) == {}
     assert worst(judge_sink(replace(GOOD_REDIS, script_error="NOPERM"))) == {"scripts": "error"}
+
+
+# Trigger capture
+
+UDF_HEALTHY = UdfFacts(
+    address="db:3306",
+    version_text="8.4.0",
+    account="`sync`@`%`",
+    grants=("GRANT ALL PRIVILEGES ON *.* TO `sync`@`%`",),
+    variables={"plugin_dir": "/nowhere/plugin/", "hostname": "db1", "secure_file_priv": "NULL"},
+    local=False,
+    libraries=dict.fromkeys(source.functions(), source.LIBRARY),
+    loaded=source.version(),
+)
+TRIGGER_HEALTHY = replace(
+    HEALTHY,
+    grants=("GRANT ALL PRIVILEGES ON *.* TO `sync`@`%`",),
+    variables={
+        "transaction_isolation": "REPEATABLE-READ", "autocommit": "ON", "innodb_autoinc_lock_mode": "2",
+        "innodb_lock_wait_timeout": "50", "log_bin": "ON",
+    },
+)  # fmt: skip
+OUTBOX, CONFIRMED, TRUSTED = (
+    TriggerConfig(),
+    TriggerConfig(transport="udf"),
+    TriggerConfig(transport="udf", confirm=False),
+)
+
+
+def trigger_server(**variables: str) -> ServerFacts:
+    return replace(TRIGGER_HEALTHY, variables={**TRIGGER_HEALTHY.variables, **variables})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "code", "configs"),
+    [
+        ("transaction_isolation", "SERIALIZABLE", "isolation", (OUTBOX, CONFIRMED, TRUSTED)),
+        ("autocommit", "OFF", "autocommit", (OUTBOX, CONFIRMED, TRUSTED)),
+        ("innodb_autoinc_lock_mode", "0", "autoinc-lock-mode", (OUTBOX, CONFIRMED, TRUSTED)),
+        ("innodb_lock_wait_timeout", "0", "lock-wait-timeout", (CONFIRMED,)),
+    ],
+)
+def test_each_lock_setting_is_judged_by_itself(
+    variable: str, value: str, code: str, configs: tuple[TriggerConfig, ...]
+) -> None:
+    for trigger in (OUTBOX, CONFIRMED, TRUSTED):
+        assert worst(judge_locks(TRIGGER_HEALTHY, trigger)) == {}
+        expected = {code: "warning"} if trigger in configs else {}
+        assert worst(judge_locks(trigger_server(**{variable: value}), trigger)) == expected
+
+
+def test_the_server_of_triggers() -> None:
+    assert worst(judge_trigger_server(TRIGGER_HEALTHY, ["shop"])) == {}
+    assert worst(judge_trigger_server(trigger_server(wsrep_on="ON"), ["shop"])) == {"several-primaries": "error"}
+    read_only = trigger_server(read_only="ON")
+    assert worst(judge_trigger_server(read_only, ["shop"])) == {"read-only": "warning"}
+    assert worst(judge_trigger_server(read_only, ["shop"], only=False)) == {}
+    weak = replace(TRIGGER_HEALTHY, grants=("GRANT SELECT, INSERT, DELETE, TRIGGER ON *.* TO `sync`@`%`",))
+    assert set(worst(judge_trigger_server(weak, ["shop"]))) == {"trigger-creators", "process-privilege"}
+    trusted = replace(weak, variables={**weak.variables, "log_bin_trust_function_creators": "ON"})
+    assert worst(judge_trigger_server(trusted, ["shop"])) == {"process-privilege": "warning"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({}, {}),
+        ({"loaded": None, "libraries": {}}, {"udf-functions": "error"}),
+        ({"loaded": None, "libraries": {}, "grants": ()}, {"udf-functions": "error", "udf-privileges": "warning"}),
+        ({"loaded": None, "libraries": None, "grants": ()}, {"udf-functions": "error", "udf-privileges": "warning"}),
+        ({"loaded": None, "libraries": {"gman_do": "libgearman_mysql_udf.so"}}, {"udf-functions": "error"}),
+        ({"loaded": 1}, {"udf-version": "warning"}),
+        ({"libraries": {"gman_do": source.LIBRARY}}, {"udf-functions": "warning"}),
+        ({"account": "`skip-grants user`@`skip-grants host`"}, {"udf-functions": "error"}),
+        ({"local": True}, {"plugin-dir": "warning"}),
+        ({"variables": {"plugin_dir": ""}}, {"plugin-dir": "error"}),
+    ],
+)
+def test_the_udf_library_of_a_server(facts: dict[str, Any], expected: dict[str, str]) -> None:
+    assert worst(judge_udf(replace(UDF_HEALTHY, **facts))) == expected
+
+
+@pytest.mark.parametrize(
+    ("mode", "secure_file_priv", "found"),
+    [(0o777, "", True), (0o755, "", False), (0o777, "NULL", False), (0o777, "/elsewhere", False), (0o777, "..", True)],
+)
+def test_a_plugin_dir_that_sql_can_write_to(tmp_path: Path, mode: int, secure_file_priv: str, found: bool) -> None:
+    (tmp_path / source.LIBRARY).touch()
+    tmp_path.chmod(mode)
+    where = str(tmp_path.parent) if secure_file_priv == ".." else secure_file_priv
+    variables = {"plugin_dir": str(tmp_path), "datadir": "/", "secure_file_priv": where}
+    facts = replace(UDF_HEALTHY, local=True, variables=variables)
+    assert worst(judge_udf(facts)) == ({"secure-file-priv": "warning"} if found else {})
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_on_another_machine_others_must_install(copied: bool) -> None:
+    facts = replace(UDF_HEALTHY, loaded=None, libraries={}, grants=(), variables={
+        **UDF_HEALTHY.variables, "log_bin": "ON"
+    })  # fmt: skip
+    outcome = install(facts, pytest.fail, pytest.fail, "mysql -h db -P 3306 -u root -p", copied=copied)
+    assert outcome.state == BY_HAND
+    *copying, (account, (command,)) = outcome.steps
+    assert command.startswith("mysql --init-command='SET SESSION sql_log_bin = 0' -h db -P 3306 -u root -p < ")
+    assert "SUPER" in account
+    if copied:
+        assert "lacks INSERT and DELETE" in outcome.reason
+        assert copying == []
+    else:
+        assert "another machine, db1" in outcome.reason
+        ((who, (copy, make)),) = copying
+        assert "db1" in who
+        assert copy.startswith("scp -r ")
+        assert make == "ssh root@db1 'make -C /tmp/syncbridge_udf install PLUGIN_DIR=/nowhere/plugin'"

@@ -12,6 +12,8 @@ import pymysql
 from syncbridge.capture.connection import source_errors
 from syncbridge.capture.schema import load_tables
 from syncbridge.capture.sql import quote
+from syncbridge.capture.trigger.primaries import SEVERAL_PRIMARIES
+from syncbridge.commands.checks import locks
 from syncbridge.commands.checks.source import ServerFacts
 from syncbridge.commands.checks.tables import ForeignKey, TableFacts
 from syncbridge.config import Config
@@ -20,6 +22,7 @@ _VARIABLES = (
     "log_bin", "binlog_format", "binlog_row_image", "binlog_row_metadata", "binlog_row_value_options",
     "binlog_expire_logs_seconds", "expire_logs_days", "gtid_mode", "binlog_order_commits", "sync_binlog",
     "innodb_flush_log_at_trx_commit", "read_only", "super_read_only", "log_slave_updates", "log_replica_updates",
+    "log_bin_trust_function_creators", *SEVERAL_PRIMARIES, *locks.VARIABLES,
 )  # fmt: skip
 
 
