@@ -36,7 +36,7 @@ class Pipeline:
             "name": "shop",
             "source": {"url": source.url(), "heartbeat": "200ms"},
             "queue": {"listen": f"127.0.0.1:{self.queue_port}", "store": f"sqlite:///{folder}/queue.db"},
-            "sink": {"url": redis.url()},
+            "sink": {"url": redis.url(), "workers": 1},  # a start less; two where lanes move between them is the point
             "state": f"sqlite:///{folder}/state.db",
             "http": {"listen": f"127.0.0.1:{self.http}"},
             "mappings": list(mappings),

@@ -122,7 +122,8 @@ def test_kills_at_random_moments_lose_nothing(
     source, redis = new_source(), new_redis(appendonly=True)
     create_items(source)
     pick = random.Random()
-    pipeline = Pipeline(tmp_path, source, redis, [{"table": "shop.items", "key": "item:{id}"}])
+    mappings = [{"table": "shop.items", "key": "item:{id}"}]
+    pipeline = Pipeline(tmp_path, source, redis, mappings, sink={"workers": 2})
     kills: Counter[str] = Counter()
     with pipeline.running():
         with writing(source) as writers:

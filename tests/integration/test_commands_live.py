@@ -26,9 +26,8 @@ def test_commands_beside_a_running_pipeline(mariadb: SqlServer, redis_server: Re
         {"table": table, "key": "order:{id}", "where": "status <> 'draft'"},
         {"table": table, "key": "status:{id}", "type": "string", "value": "{status}"},
     ]
-    pipeline = Pipeline(
-        tmp_path, mariadb, redis_server, mappings, retry={"max_attempts": 1, "backoff": "10ms", "max_backoff": "20ms"}
-    )
+    retry = {"max_attempts": 1, "backoff": "10ms", "max_backoff": "20ms"}
+    pipeline = Pipeline(tmp_path, mariadb, redis_server, mappings, retry=retry, sink={"workers": 2})
     with pipeline.running(), redis_server.client() as client:
         eventually(lambda: client.exists("order:1", "order:3", "status:2") == 3, 30)
 

@@ -39,7 +39,7 @@ def insert(source: SqlServer, *ids: int, status: str = "new") -> None:
 
 def test_rows_from_before_and_every_change_after_reach_redis(run: Callable[..., Pipeline], source: SqlServer) -> None:
     insert(source, *range(3000))
-    with run().running() as pipeline:
+    with run(sink={"workers": 2}).running() as pipeline:
         source.execute("UPDATE orders SET note = 'ü€😀' WHERE id % 3 = 0", "DELETE FROM orders WHERE id % 5 = 0")
         source.execute("UPDATE orders SET id = id + 10000 WHERE id < 100", "UPDATE orders SET note = NULL WHERE id = 3")
         assert wait_same(pipeline, "orders", "order:") == 2400
@@ -65,7 +65,7 @@ def test_a_restart_goes_on_where_it_stopped(run: Callable[..., Pipeline], source
 def test_sigterm_stops_everything_within_ten_seconds_and_loses_nothing(
     run: Callable[..., Pipeline], source: SqlServer
 ) -> None:
-    pipeline = run()
+    pipeline = run(sink={"workers": 2})
     pipeline.start()
     pipeline.wait_ready()
     insert(source, *range(2000))

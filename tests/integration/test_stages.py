@@ -74,7 +74,7 @@ def test_a_crashed_stage_is_started_again_and_counted(orders: Callable[..., Pipe
 
 
 def test_a_second_signal_stops_at_once_and_nothing_is_left(orders: Callable[..., Pipeline]) -> None:
-    pipeline = orders()
+    pipeline = orders(sink={"workers": 2})
     pipeline.start()
     pipeline.wait_ready()
     assert pipeline.process is not None

@@ -108,7 +108,8 @@ class Writer:
 
 def test_any_transactions_with_ddl_between_are_mirrored(source: SqlServer, redis_server: Redis, tmp_path: Path) -> None:
     source.execute("CREATE TABLE items (id INT PRIMARY KEY, v VARCHAR(40) CHARACTER SET utf8mb4, n BIGINT)")
-    pipeline = Pipeline(tmp_path, source, redis_server, [{"table": f"{source.database}.items", "key": "i:{id}"}])
+    mappings = [{"table": f"{source.database}.items", "key": "i:{id}"}]
+    pipeline = Pipeline(tmp_path, source, redis_server, mappings, sink={"workers": 2})
     writer = Writer(source)
     compared = 0
 

@@ -10,6 +10,8 @@ T = TypeVar("T")
 
 #: Deadlines are written for a machine with nothing else to do; others get this many times as long.
 PATIENCE = 3
+#: Seconds between two looks at most: of those that cost nothing, and of those that do.
+LONGEST_PAUSE, LONGEST_REST = 0.2, 1.0
 
 
 def eventually(
@@ -22,11 +24,15 @@ def eventually(
 
     A condition may also say "not yet" by raising AssertionError. Any other exception is an error and passes through.
     Raises AssertionError with `message` (text, or a function called at the end) after PATIENCE times `timeout`.
+
+    The pause between two looks is `interval` (seconds) at first. It grows with the wait, and with what a look costs:
+    the processor is for those who are waited for.
     """
     timeout *= PATIENCE
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     while True:
         said: AssertionError | None = None
+        look = time.monotonic()
         try:
             value = condition()
         except AssertionError as error:
@@ -34,7 +40,8 @@ def eventually(
         else:
             if value:
                 return value
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > began + timeout:
             text = message if isinstance(message, str) else message()
             raise AssertionError(f"{text} (waited {timeout:g} s)") from said
-        time.sleep(interval)
+        time.sleep(max(interval, min(LONGEST_PAUSE, (now - began) / 20), min(2 * (now - look), LONGEST_REST)))
