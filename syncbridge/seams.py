@@ -83,8 +83,8 @@ class HintQueue(Protocol):
         """What has arrived, in the order of the queue; also sends what is to be sent. TransientError."""
 
     @property
-    def in_hand(self) -> int:
-        """Hints taken and neither done nor put back."""
+    def full(self) -> bool:
+        """So much is in hand, neither done nor put back, that no more comes."""
 
     def done(self, handles: Iterable[bytes]) -> None:
         """These leave the queue. Handles of an earlier connection are ignored: their hints come again."""

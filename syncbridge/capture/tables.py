@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from syncbridge.capture.oversize import old_columns
 from syncbridge.capture.schema import TableSchema, load_tables
 from syncbridge.config import Config, Mapping
 from syncbridge.errors import ConfigError
@@ -134,6 +135,11 @@ class Tables:
         """The table's shape is in doubt from `version` on."""
         self.remove(db, table, version)
         self._blind.add((db, table))
+
+    def told_by(self, schema: TableSchema) -> frozenset[str]:
+        """The columns of a former image of a row that say which keys it had, and its own key. Raises ConfigError."""
+        mappings = self._config.mappings_of(schema.db, schema.table)
+        return frozenset(self.key_columns(schema)).union(*map(old_columns, mappings))
 
     def key_columns(self, schema: TableSchema) -> tuple[str, ...]:
         """The columns that name a row: the primary key, else what a mapping says is unique. Raises ConfigError."""

@@ -20,8 +20,8 @@ from syncbridge.errors import TransientError
 from syncbridge.seams import ISOLATED_SUFFIX, Hint, hints_function
 
 #: Hints in hand at most, and bytes of them at which no more are taken.
-MAX_HINTS = 10_000
-MAX_BYTES = 32 * 1024 * 1024
+MAX_HINTS = 100_000
+MAX_BYTES = 128 * 1024 * 1024
 #: How long close() tries to give back what is in hand, seconds.
 _PARTING = 1.0
 
@@ -67,7 +67,7 @@ class GearmanHints:
                 self.done([self._returning.popleft()])
             elif kind == p.ERROR and self._returning:  # the queue is full: this one keeps its old place
                 self._report(p.WORK_FAIL, self._returning.popleft())
-        room = MAX_HINTS - len(self._in_hand) - self._grabbing.out if self._bytes < MAX_BYTES else 0
+        room = 0 if self.full else MAX_HINTS - len(self._in_hand) - self._grabbing.out
         if arrived or not self._grabbing.out:
             self._output += self._grabbing.ask(2 * len(arrived) or 1, room)
         self._output += self._grabbing.sleep()
@@ -82,8 +82,8 @@ class GearmanHints:
         return Hint(handle, workload)
 
     @property
-    def in_hand(self) -> int:
-        return len(self._in_hand)
+    def full(self) -> bool:
+        return len(self._in_hand) >= MAX_HINTS or self._bytes >= MAX_BYTES
 
     def done(self, handles: Iterable[bytes]) -> None:
         """See HintQueue."""

@@ -311,7 +311,8 @@ def test_hints_leave_when_they_are_done_and_come_again_otherwise(server: JobServ
     for hint in found[100:150]:
         hints.put_back(hint)
     assert [hint.workload for hint in take_until(hints, 50)] == [b"%d" % number for number in range(100, 150)]
-    assert (hints.in_hand, waiting()) == (200, 200)
+    eventually(lambda: hints.take() == [] and waiting() == 200)
+    assert not hints.full
     server.kill9()
     server.start()
     with pytest.raises(TransientError):

@@ -130,6 +130,33 @@ def test_without_library_or_job_server_changes_go_through_the_outbox(pipeline: P
         agrees(pipeline)
 
 
+@pytest.mark.parametrize("new_source", ["mariadb"], indirect=True)
+def test_without_confirm_the_payload_is_mirrored_as_it_came(pipeline: Pipeline, source: SqlServer) -> None:
+    insert(source, *range(20))
+    pipeline.settings["source"]["trigger"]["confirm"] = False
+    pipeline.write_config()
+    installed(pipeline)
+    with pipeline.running(), pipeline.redis.client() as redis:
+        insert(source, *range(20, 40))
+        source.execute("UPDATE orders SET customer = 50 WHERE id = 3", "DELETE FROM orders WHERE id = 4")
+        assert agrees(pipeline) == 39
+        with source.connect(autocommit=False) as connection, connection.cursor() as cursor:
+            cursor.execute("UPDATE orders SET note = 'rolled back' WHERE id = 5")
+            connection.rollback()
+        eventually(lambda: redis.hget("order:5", "note") == b"rolled back")  # as docs say
+        assert pipeline.command("verify").returncode == 1
+
+
+@pytest.mark.parametrize("new_source", ["mariadb"], indirect=True)
+def test_somebody_elses_job_is_a_dead_letter(pipeline: Pipeline, source: SqlServer) -> None:
+    installed(pipeline)
+    with pipeline.running():
+        source.execute("SELECT gman_do_background('syncbridge.hints:shop', 'hello')")
+        eventually(lambda: pipeline.metric("syncbridge_dead_letters") == 1)
+        insert(source, 1)
+        assert agrees(pipeline) == 1
+
+
 def insert_one(source: SqlServer) -> bool:
     source.execute("REPLACE INTO orders (id) VALUES (999)")
     return True

@@ -161,7 +161,7 @@ class TriggerCapture:
             schemas = load(control, self._config, self._tables)
             self._refuse_without_triggers(control, server, schemas)
             outbox.last = start.last
-            intake = Intake(self._config, server.server_id, self._state, self._delivery)
+            intake = Intake(self._config.name, server.server_id, self._state, self._delivery)
             session = _Session(server, control, queue_id, outbox, numbers(control, server, list(schemas)), intake)
             known = self._state.checkpoints.load()
             session.lanes = max(self._config.queue.lanes, known.lanes if known else 0)

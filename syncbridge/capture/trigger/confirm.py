@@ -9,7 +9,9 @@ and is read again, under a version of then, until its transaction has ended.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from math import inf
 from typing import Any, NamedTuple
 
 import orjson
@@ -27,8 +29,10 @@ from syncbridge.seams import Hint
 
 #: Rows read by one statement.
 MAX_KEYS = 500
-#: Pause before a locked row is looked at again, doubled each time up to the maximum, seconds.
+#: Pause before a locked row is looked at again, doubled each time up to the maximum, seconds; and how many of a table's
+#: locked rows are looked at in a second when there are many.
 _PAUSE, _MAX_PAUSE = 0.001, 1.0
+LOOKS_PER_SECOND = 5000
 #: Lock wait time-out, MySQL's and MariaDB's NOWAIT.
 _LOCKED = (1205, 3572)
 #: The table or one of its columns is there no more: the catalogue will be looked at.
@@ -48,27 +52,71 @@ class Source:
 class _Doubt:
     """A row that may have changed."""
 
-    __slots__ = ("due", "images", "key", "sources", "tries", "weight", "written_us")
+    __slots__ = ("images", "key", "sources", "tries", "written_us")
 
     def __init__(self, key: Row) -> None:
         self.key = key
         self.images: dict[bytes, Row] = {}
         self.sources: list[Source] = []
         self.tries = 0
-        self.due = 0.0
-        self.weight = 0
         self.written_us = 0
 
 
+class _Table:
+    """The rows of one table that are in doubt, by the text of their keys."""
+
+    __slots__ = ("doubts", "fresh", "waiting")
+
+    def __init__(self) -> None:
+        self.doubts: dict[bytes, _Doubt] = {}
+        #: Those never looked at; and a heap of the others with the time to look again (monotonic seconds). Both may
+        #: name rows that are in doubt no more.
+        self.fresh: deque[bytes] = deque()
+        self.waiting: list[tuple[float, bytes]] = []
+
+    @property
+    def due(self) -> float:
+        if self.fresh:
+            return 0.0
+        return self.waiting[0][0] if self.waiting else inf
+
+    def choose(self, now: float) -> list[bytes]:
+        """At most MAX_KEYS rows to look at now."""
+        chosen: dict[bytes, None] = {}
+        while len(chosen) < MAX_KEYS and self.due <= now:
+            text = self.fresh.popleft() if self.fresh else heapq.heappop(self.waiting)[1]
+            if text in self.doubts:
+                chosen[text] = None
+        return list(chosen)
+
+    def found_locked(self, texts: Iterable[bytes], now: float) -> None:
+        """Look at these again later: each more rarely, and all together at a bounded rate."""
+        longest = max(_MAX_PAUSE, len(self.waiting) / LOOKS_PER_SECOND)
+        for text in texts:
+            doubt = self.doubts[text]
+            heapq.heappush(self.waiting, (now + min(_PAUSE * 2**doubt.tries, longest), text))
+            doubt.tries = min(doubt.tries + 1, 60)
+
+    def given_up(self) -> Iterator[Hint]:
+        """The hints of rows found locked, which are in doubt no more, the oldest first. Rows of the outbox stay."""
+        for text in [text for text, doubt in self.doubts.items() if doubt.tries]:
+            references = [source.reference for source in self.doubts[text].sources]
+            hints = [reference for reference in references if isinstance(reference, Hint)]
+            if len(hints) == len(references):
+                del self.doubts[text]
+                yield from hints
+
+
 class Confirmed(NamedTuple):
-    """One row as it is: `row` None where there is none. `images`: how it looked in what was reported."""
+    """One row as it is, `row` None where there is none. `images`: what it was reported to look like, where that may
+    have given it other keys (TableShape.telling)."""
 
     table: TableShape
     key: Row
     row: Row | None
     images: list[Row]
     written_us: int
-    #: About how many bytes row and images have.
+    #: About how many bytes the row has.
     weight: int
     sources: list[Source]
 
@@ -79,14 +127,14 @@ class Confirm:
     def __init__(self, server: Server, connect: Callable[..., Any]) -> None:
         share = "LOCK IN SHARE MODE" if server.flavor == MARIADB else "FOR SHARE"
         self._skip, self._nowait = f"{share} SKIP LOCKED", f"{share} NOWAIT"
-        self._doubts: dict[Name, dict[bytes, _Doubt]] = {}
+        self._tables: dict[Name, _Table] = {}
         self._connection = connect(raw=True)
         # For arguments: the raw connection converts none.
         self._plain = connect()
         with self._connection.cursor() as cursor:
-            # Gaps are not locked, so nobody's INSERT waits; NOWAIT is all that ever waits for a lock.
+            # Gaps are not locked, so nobody's INSERT waits. Behind an ALTER TABLE that waits we would wait, too.
             cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
-            cursor.execute("SET SESSION innodb_lock_wait_timeout = 1")
+            cursor.execute("SET SESSION innodb_lock_wait_timeout = 1, lock_wait_timeout = 1")
 
     def close(self) -> None:
         self._connection._force_close()
@@ -94,94 +142,91 @@ class Confirm:
 
     def __len__(self) -> int:
         """Rows in doubt."""
-        return sum(map(len, self._doubts.values()))
+        return sum(len(table.doubts) for table in self._tables.values())
 
-    def add(self, change: Reported, table: TableShape, source: Source, now: float) -> None:
+    @property
+    def names(self) -> list[Name]:
+        """Tables that have rows in doubt."""
+        return [name for name, table in self._tables.items() if table.doubts]
+
+    def due(self) -> float:
+        """When the next row is to be looked at, monotonic seconds; infinity for never."""
+        return min((table.due for table in self._tables.values()), default=inf)
+
+    def add(self, change: Reported, shape: TableShape, source: Source) -> None:
         """The rows that `change` names are in doubt. Several reports of one row are one doubt."""
-        doubts = self._doubts.setdefault((change.db, change.table), {})
-        for key, images in table.sides(change):
-            named = {name: key.get(name) for name in table.shape.key_columns}
+        table = self._tables.setdefault((change.db, change.table), _Table())
+        for key, images in shape.sides(change):
+            named = {name: key.get(name) for name in shape.shape.key_columns}
             text = orjson.dumps(list(named.values()))
-            doubt = doubts.get(text)
+            doubt = table.doubts.get(text)
             if doubt is None:
-                doubt = doubts[text] = _Doubt(named)
-                doubt.due = now
+                doubt = table.doubts[text] = _Doubt(named)
+                table.fresh.append(text)
             for image in images:
-                packed = orjson.dumps(image)
-                if packed not in doubt.images:
-                    doubt.images[packed] = image
-                    doubt.weight += len(packed)
+                doubt.images[orjson.dumps(image)] = image
             doubt.written_us = max(doubt.written_us, change.written_us)
             doubt.sources.append(source)
             source.left += 1
 
     def forget(self, name: Name) -> list[Source]:
-        """The table is mapped no more; what only it kept waiting."""
-        return [source for doubt in self._doubts.pop(name, {}).values() for source in _settle(doubt)]
+        """The table is mapped no more: what was reported of it only."""
+        table = self._tables.pop(name)
+        return [source for doubt in table.doubts.values() for source in _settle(doubt)]
 
-    def due(self) -> float:
-        """When the next row is to be looked at (monotonic seconds); infinity for never."""
-        return min((doubt.due for doubts in self._doubts.values() for doubt in doubts.values()), default=float("inf"))
-
-    @property
-    def names(self) -> list[Name]:
-        """Tables that have rows in doubt."""
-        return [name for name, doubts in self._doubts.items() if doubts]
-
-    def give_up(self, count: int) -> list[Hint]:
-        """Of the rows found locked most often, about `count` are in doubt no more: the hints to be put back for it."""
-        tried = (
-            (doubt.tries, name, text)
-            for name, doubts in self._doubts.items()
-            for text, doubt in doubts.items()
-            if doubt.tries and all(isinstance(source.reference, Hint) for source in doubt.sources)
-        )
+    def give_up(self, size: int) -> list[Hint]:
+        """Let go of rows found locked, until their hints have `size` bytes: the hints to be put back."""
         hints: dict[Hint, None] = {}
-        for _, name, text in heapq.nlargest(count, tried):
-            for source in self._doubts[name].pop(text).sources:
-                if isinstance(source.reference, Hint):
-                    hints[source.reference] = None
+        for table in self._tables.values():
+            for hint in table.given_up():
+                hints[hint] = None
+                size -= len(hint.workload)
+                if size <= 0:
+                    return list(hints)
         return list(hints)
 
-    def read(self, name: Name, table: TableShape, now: float) -> list[Confirmed]:
+    def read(self, name: Name, shape: TableShape, now: float) -> list[Confirmed]:
         """Look at the rows of one table that are due, at most MAX_KEYS; those not locked are in doubt no more."""
-        doubts = self._doubts.get(name, {})
-        chosen = [text for text, doubt in doubts.items() if doubt.due <= now][:MAX_KEYS]
-        if not chosen:
+        table = self._tables[name]
+        if not (chosen := table.choose(now)):
             return []
-        keys = {text: list(doubts[text].key.values()) for text in chosen}
-        found = self._select(table, keys, self._skip)
-        missing = {text: key for text, key in keys.items() if text not in found}
-        locked = set(self._missing(table, missing, found)) if missing else set()
-        confirmed: list[Confirmed] = []
-        for text in chosen:
-            if text in locked:
-                doubt = doubts[text]
-                doubt.due = now + min(_PAUSE * 2**doubt.tries, _MAX_PAUSE)
-                doubt.tries += 1
+        keys = {text: list(table.doubts[text].key.values()) for text in chosen}
+        found: dict[bytes, tuple[Row, int]] = {}
+        locked: set[bytes] = set()
+        try:
+            if (rows := self._select(shape, keys, self._skip)) is None:
+                locked.update(keys)  # the table itself is locked
             else:
-                confirmed.append(_confirmed(table, doubts.pop(text), found.get(text)))
-        return confirmed
+                found = rows
+                missing = {text: key for text, key in keys.items() if text not in found}
+                locked.update(self._missing(shape, missing, found))
+        except BaseException:
+            table.fresh.extend(chosen)
+            raise
+        table.found_locked(locked, now)
+        return [_confirmed(shape, table.doubts.pop(text), found.get(text)) for text in chosen if text not in locked]
 
     def _missing(
-        self, table: TableShape, keys: dict[bytes, list[Any]], found: dict[bytes, tuple[Row, int]]
+        self, shape: TableShape, keys: dict[bytes, list[Any]], found: dict[bytes, tuple[Row, int]]
     ) -> Iterator[bytes]:
         """Of rows that SKIP LOCKED did not show, those that are locked; the others are gone, or go into `found`."""
-        try:
-            found |= self._select(table, keys, self._nowait)
-        except pymysql.MySQLError as error:
-            if error.args[0] not in _LOCKED:
-                raise
-            if len(keys) == 1:
-                yield from keys
-                return
+        if not keys:
+            return
+        rows = self._select(shape, keys, self._nowait)
+        if rows is not None:
+            found |= rows
+        elif len(keys) == 1:
+            yield from keys
+        else:
             texts = list(keys)
             for half in (texts[: len(texts) // 2], texts[len(texts) // 2 :]):
-                yield from self._missing(table, {text: keys[text] for text in half}, found)
+                yield from self._missing(shape, {text: keys[text] for text in half}, found)
 
-    def _select(self, table: TableShape, keys: dict[bytes, list[Any]], locking: str) -> dict[bytes, tuple[Row, int]]:
-        """(row, bytes of it) by the text of its key."""
-        schema, columns = table.schema, table.shape.key_columns
+    def _select(
+        self, shape: TableShape, keys: dict[bytes, list[Any]], locking: str
+    ) -> dict[bytes, tuple[Row, int]] | None:
+        """(row, bytes of it) by the text of its key; None when something is locked."""
+        schema, columns = shape.schema, shape.shape.key_columns
         condition, arguments = among(schema, columns, list(keys.values()))
         with self._plain.cursor() as cursor:
             where = cursor.mogrify(condition, arguments)
@@ -189,7 +234,12 @@ class Confirm:
         decode = row_values(schema)
         found: dict[bytes, tuple[Row, int]] = {}
         with self._connection.cursor() as cursor:
-            cursor.execute(sql)
+            try:
+                cursor.execute(sql)
+            except pymysql.MySQLError as error:
+                if error.args[0] not in _LOCKED:
+                    raise
+                return None
             for raw in cursor.fetchall():
                 row = decode(raw)
                 weight = sum(len(value) for value in raw if value is not None)
@@ -197,10 +247,11 @@ class Confirm:
         return found
 
 
-def _confirmed(table: TableShape, doubt: _Doubt, found: tuple[Row, int] | None) -> Confirmed:
+def _confirmed(shape: TableShape, doubt: _Doubt, found: tuple[Row, int] | None) -> Confirmed:
     row, weight = found or (None, 0)
-    images = [image for image in doubt.images.values() if image != row]
-    return Confirmed(table, doubt.key, row, images, doubt.written_us, weight + doubt.weight, _settle(doubt))
+    if row is not None:
+        doubt.images.pop(orjson.dumps(shape.telling(row)), None)
+    return Confirmed(shape, doubt.key, row, list(doubt.images.values()), doubt.written_us, weight, _settle(doubt))
 
 
 def _settle(doubt: _Doubt) -> list[Source]:

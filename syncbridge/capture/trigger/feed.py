@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from syncbridge.capture.connection import source_errors
 from syncbridge.capture.delivery import Delivery
 from syncbridge.capture.trigger.epoch import Epoch
 from syncbridge.capture.trigger.intake import Intake
@@ -43,6 +44,7 @@ class OutboxFeed:
         self._epoch = epoch
         self._intake = intake
         self._delivery = delivery
+        self._closed = False
 
     def poll(self) -> bool:
         with self._epoch.reading:
@@ -53,8 +55,13 @@ class OutboxFeed:
             self._intake.trust(row)
         if rows:
             ids = [row.id for row in rows]
-            self._delivery.when_durable(lambda: self._outbox.delete(ids))
+            self._delivery.when_durable(lambda: self._delete(ids))
         return bool(rows)
+
+    def _delete(self, ids: list[int]) -> None:
+        if not self._closed:  # else they are read again
+            with source_errors():
+                self._outbox.delete(ids)
 
     @property
     def filenos(self) -> list[int]:
@@ -64,4 +71,4 @@ class OutboxFeed:
         return IDLE
 
     def close(self) -> None:
-        """The outbox keeps what is not deleted."""
+        self._closed = True

@@ -13,6 +13,7 @@ from typing import Any
 
 import pymysql
 
+from syncbridge.capture.connection import source_errors
 from syncbridge.capture.delivery import Delivery
 from syncbridge.capture.trigger.confirm import CHANGED, Confirm, Source
 from syncbridge.capture.trigger.epoch import Epoch
@@ -28,10 +29,11 @@ log = logging.getLogger(__name__)
 
 #: Between two looks into the outbox for fallback rows, seconds.
 FALLBACK_INTERVAL = 0.25
-#: Rows in doubt at which no more are taken, and hints put back at a time to make room: so many rows may stay locked by
-#: one transaction without holding up the changes of others.
-MAX_DOUBTS = 10_000
-PUT_BACK = 500
+#: Rows in doubt at which no more fallback rows are taken.
+MAX_DOUBTS = 100_000
+#: When no more hints can be taken, locked ones are put back behind the others, so many bytes at a time, so that a huge
+#: transaction does not hold up the changes of others for ever.
+PUT_BACK_BYTES = 1024 * 1024
 PUT_BACK_INTERVAL = 0.05
 
 
@@ -52,6 +54,7 @@ class HintFeed:
         self._catalogue_changed = catalogue_changed
         #: Second half of the versions; the epoch has risen since another process counted.
         self._count = 0
+        self._closed = False
         self._next_fallback = self._next_put_back = 0.0
 
     def poll(self) -> bool:
@@ -71,6 +74,7 @@ class HintFeed:
         return max(0.0, min(IDLE, due - now))
 
     def close(self) -> None:
+        self._closed = True
         self._hints.close()
         if self._confirm is not None:
             self._confirm.close()
@@ -118,7 +122,7 @@ class HintFeed:
             if change.op == HEARTBEAT or table is None:  # else no longer mapped, or dropped
                 settled.append(source)
             else:
-                confirm.add(change, table, source, now)
+                confirm.add(change, table, source)
         for name in confirm.names:
             if (table := self._intake.shapes.get(name)) is None:
                 settled += confirm.forget(name)
@@ -128,9 +132,9 @@ class HintFeed:
             if change.op == HEARTBEAT:
                 self._begin(change.written_us)
                 self._intake.probe(change)
-        if len(confirm) >= MAX_DOUBTS and now >= self._next_put_back:
+        if self._hints.full and now >= self._next_put_back:
             self._next_put_back = now + PUT_BACK_INTERVAL
-            for hint in confirm.give_up(PUT_BACK):
+            for hint in confirm.give_up(PUT_BACK_BYTES):
                 self._hints.put_back(hint)
         return settled
 
@@ -157,8 +161,12 @@ class HintFeed:
         self._intake.begin(self._epoch.value, self._count, written_us)
 
     def _let_go(self, settled: list[Source]) -> None:
+        """What came of these is durable."""
+        if self._closed:
+            return  # they come again
         hints = [source.reference.handle for source in settled if isinstance(source.reference, Hint)]
         rows = [source.reference for source in settled if not isinstance(source.reference, Hint)]
         self._hints.done(hints)
         if rows:
-            self._outbox.delete(rows)
+            with source_errors():
+                self._outbox.delete(rows)

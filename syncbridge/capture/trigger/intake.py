@@ -8,18 +8,14 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import orjson
-
 from syncbridge import metrics
 from syncbridge.capture.changes import Shape, Transaction, event, reread_events, row_events
 from syncbridge.capture.delivery import Delivery
-from syncbridge.capture.oversize import old_columns
 from syncbridge.capture.tables import Name
 from syncbridge.capture.trigger.confirm import Confirmed
 from syncbridge.capture.trigger.reported import HEARTBEAT, Reported
 from syncbridge.capture.trigger.shapes import TableShape
 from syncbridge.capture.trigger.start import OUTBOX
-from syncbridge.config import Config
 from syncbridge.event import CREATE, DELETE, READ, UPDATE, Event, Row
 from syncbridge.state import State
 from syncbridge.state.requests import REREAD
@@ -29,10 +25,10 @@ _ENVELOPE = 100
 
 
 class Intake:
-    """One per session. `server_id` goes into the events."""
+    """One per session. `pipeline` and `server_id` go into the events."""
 
-    def __init__(self, config: Config, server_id: int, state: State, delivery: Delivery) -> None:
-        self._config = config
+    def __init__(self, pipeline: str, server_id: int, state: State, delivery: Delivery) -> None:
+        self._pipeline = pipeline
         self._server_id = server_id
         self._state = state
         self._delivery = delivery
@@ -49,7 +45,7 @@ class Intake:
     def at(self, epoch: int, number: int, written_us: int) -> Transaction:
         """A transaction at this place."""
         return Transaction(
-            pipeline=self._config.name,
+            pipeline=self._pipeline,
             epoch=epoch,
             server_id=self._server_id,
             gtid="",
@@ -83,24 +79,11 @@ class Intake:
         version = transaction.version(transaction.rows)
         transaction.rows += 1
         weight = _ENVELOPE + found.weight
-        for op, before, after in reread_events(found.row, self._telling(found)):
+        for op, before, after in reread_events(found.row, found.images):
             one = event(transaction, table.shape, op, found.key, before, after, _now_us(), version)
             self._delivery.emit(one, weight)
         op = DELETE if found.row is None else READ
         metrics.EVENTS_CAPTURED.labels(f"{table.shape.db}.{table.shape.table}", op).inc()
-
-    def _telling(self, found: Confirmed) -> list[Row]:
-        """The images that may yield other keys than the row itself, and one of those that yield the same."""
-        db, table = found.table.shape.db, found.table.shape.table
-        columns = {name for mapping in self._config.mappings_of(db, table) for name in old_columns(mapping)}
-
-        def told(row: Row) -> bytes:
-            return orjson.dumps([row.get(name) for name in columns])
-
-        by_key = {told(image): image for image in found.images}
-        if found.row is not None:
-            by_key.pop(told(found.row), None)
-        return list(by_key.values())
 
     def _events(self, change: Reported, table: TableShape) -> list[Event]:
         """The events of a change; none where the row must be read from the table itself."""

@@ -36,12 +36,18 @@ class TableShape:
     schema: TableSchema
     shape: Shape
     read: Callable[[Json], Row]
+    #: Columns that tell which Redis keys a row has, and whether it is shown; those of the row's own key among them.
+    told_by: frozenset[str]
 
     @classmethod
     def of(cls, schema: TableSchema, tables: Tables) -> TableShape:
         key = tables.key_columns(schema)
         shape = Shape(schema.db, schema.table, key, schema.types(), tables.gone_columns(schema))
-        return cls(schema, shape, reader(schema))
+        return cls(schema, shape, reader(schema), tables.told_by(schema))
+
+    def telling(self, row: Row) -> Row:
+        """What of a row's former self still matters: rows that agree in this have the same keys."""
+        return {name: value for name, value in row.items() if name in self.told_by}
 
     def whole(self, written: Json | None) -> Row | None:
         """The row, or None when it must be read from the table: too large for JSON, or of an older trigger."""
@@ -53,7 +59,7 @@ class TableShape:
         return {column.name: row[column.name] for column in self.schema.columns}
 
     def sides(self, change: Reported) -> list[tuple[Row, list[Row]]]:
-        """The rows that a change names, each by its key, and how each looked in it where that is known."""
+        """The rows that a change names, each by its key, and what is known of how it looked, as telling() has it."""
         named: dict[bytes, tuple[Row, list[Row]]] = {}
         for key, written in ((change.old_key, change.old_row), (change.new_key, change.new_row)):
             if key is None:
@@ -61,7 +67,7 @@ class TableShape:
             values = self.read(key)
             _, images = named.setdefault(orjson.dumps(values), (values, []))
             if (image := self.whole(written)) is not None:
-                images.append(image)
+                images.append(self.telling(image))
         return list(named.values())
 
 
