@@ -29,7 +29,9 @@ COMMIT = Histogram(
     "syncbridge_queue_commit_seconds", "One group commit of the queue's store, fsync included", buckets=_SECONDS
 )
 SYNC = Histogram(
-    "syncbridge_queue_sync_seconds", "The fsync of one group commit of the queue's store", buckets=_SECONDS
+    "syncbridge_queue_sync_seconds",
+    "The fsync of one group commit of the queue's store (Redis: and the way there and back)",
+    buckets=_SECONDS,
 )
 COMMIT_JOBS = Counter("syncbridge_queue_commit_jobs", "Jobs that group commits added, moved or removed")
 COMMIT_FAILED = Counter("syncbridge_queue_commits_failed", "Group commits that the queue's store refused")
@@ -40,7 +42,10 @@ QUEUE_WAITING = Gauge(
     "syncbridge_queue_waiting", "Jobs that wait for a worker", ["function", "priority"], multiprocess_mode="mostrecent"
 )
 QUEUE_RUNNING = Gauge(
-    "syncbridge_queue_running", "Jobs in the hands of workers", ["function"], multiprocess_mode="mostrecent"
+    "syncbridge_queue_running",
+    "Jobs in the hands of workers",
+    ["function", "priority"],
+    multiprocess_mode="mostrecent",
 )
 QUEUE_SCHEDULED = Gauge(
     "syncbridge_queue_scheduled", "Jobs that wait for their time", ["function"], multiprocess_mode="mostrecent"
@@ -52,7 +57,10 @@ QUEUE_PAUSED = Gauge(
     multiprocess_mode="mostrecent",
 )
 QUEUE_OLDEST = Gauge(
-    "syncbridge_queue_oldest_seconds", "Age of the oldest job", ["function"], multiprocess_mode="mostrecent"
+    "syncbridge_queue_oldest_seconds",
+    "Age of the oldest job that waits or runs",
+    ["function", "priority"],
+    multiprocess_mode="mostrecent",
 )
 QUEUE_WORKERS = Gauge(
     "syncbridge_queue_workers", "Workers that can do a function", ["function"], multiprocess_mode="mostrecent"

@@ -23,6 +23,9 @@ class FunctionStats(NamedTuple):
     queued: tuple[int, int, int] = (0, 0, 0)
     scheduled: int = 0
     paused: bool = False
+    #: `running` and `oldest_age` by priority.
+    in_hands: tuple[int, int, int] = (0, 0, 0)
+    ages: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 class Levels:
@@ -42,21 +45,26 @@ class Levels:
 
     def _stats(self, function: Function, now: float) -> FunctionStats:
         high, normal, low = function.lines
+        running = [0, 0, 0]
+        clock = int((now + self._holdings.epoch) * 1e6)
+        submitted = [clock, clock, clock]
+        for job in function.running.values():
+            running[job.priority] += 1
+            submitted[job.priority] = min(submitted[job.priority], job.submitted)
+        for priority, line in enumerate(function.lines):
+            if head := line.head():
+                submitted[priority] = min(submitted[priority], head.submitted)
+            elif line.on_disk:
+                self._reading.want_window(function, line, 1)  # known at the next look
+        ages = [(clock - oldest) / 1e6 for oldest in submitted]
         return FunctionStats(
             function.total,
             len(function.running),
             len(function.workers),
-            self._oldest_age(function, now),
+            max(ages),
             (high.count, normal.count, low.count),
             function.scheduled,
             bool(function.closed & PAUSED),
+            (running[0], running[1], running[2]),
+            (ages[0], ages[1], ages[2]),
         )
-
-    def _oldest_age(self, function: Function, now: float) -> float:
-        submitted = [job.submitted for job in function.running.values()]
-        for line in function.lines:
-            if job := line.head():
-                submitted.append(job.submitted)
-            elif line.on_disk:
-                self._reading.want_window(function, line, 1)  # known at the next look
-        return max(0.0, now + self._holdings.epoch - min(submitted) / 1e6) if submitted else 0.0

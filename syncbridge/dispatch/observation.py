@@ -100,13 +100,14 @@ class QueueMetrics:
         for name, found in stats.items():
             label = self.label(name.decode(errors="replace"))
             self._gauges[metrics.QUEUE_JOBS].add((label,), found.total)
-            self._gauges[metrics.QUEUE_RUNNING].add((label,), found.running)
             self._gauges[metrics.QUEUE_WORKERS].add((label,), found.workers)
             self._gauges[metrics.QUEUE_SCHEDULED].add((label,), found.scheduled)
             self._gauges[metrics.QUEUE_PAUSED].add((label,), found.paused)
-            self._gauges[metrics.QUEUE_OLDEST].highest((label,), found.oldest_age)
-            for priority, waiting in zip(PRIORITY_NAMES, found.queued, strict=True):
+            levels = zip(PRIORITY_NAMES, found.queued, found.in_hands, found.ages, strict=True)
+            for priority, waiting, running, age in levels:
                 self._gauges[metrics.QUEUE_WAITING].add((label, priority), waiting)
+                self._gauges[metrics.QUEUE_RUNNING].add((label, priority), running)
+                self._gauges[metrics.QUEUE_OLDEST].highest((label, priority), age)
 
 
 class _Levels:

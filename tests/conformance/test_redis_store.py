@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -187,6 +188,25 @@ def test_it_promises_what_redis_is_set_to(
         warned = [line for line in caplog.messages if f"promises durability {promise}, not {asked}" in line]
         assert len(warned) == less
         store.close()
+
+
+@pytest.mark.parametrize("promise", [Promise.FULL, Promise.BATCH])
+def test_it_tells_how_long_its_fsync_took_where_a_commit_waits_for_it(new_redis: NewRedis, promise: Promise) -> None:
+    server = new_redis(appendonly=True, appendfsync="always" if promise is Promise.FULL else "everysec")
+    store = RedisStore(server.url(), promise)
+    store.commit(Changes(adds=[record(1)]))
+    with server.client() as client:
+        started = time.perf_counter()
+        store.commit(Changes(adds=[record(n, payload=bytes(100_000)) for n in range(2, 52)]))
+        taken = time.perf_counter() - started
+        assert (0 < store.sync_seconds < taken) if promise is Promise.FULL else store.sync_seconds == 0
+        client.script_flush()  # as after a restart
+        store.commit(Changes(removes={1: key()}))
+        client.execute_command("ACL", "SETUSER", "default", "-time")
+        store.commit(Changes(removes={2: key()}))
+        assert store.sync_seconds == 0
+    assert held(store) == list(range(3, 52))
+    store.close()
 
 
 def test_a_full_redis_refuses_jobs_but_lets_finished_ones_go(new_redis: NewRedis) -> None:

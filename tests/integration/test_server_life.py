@@ -166,8 +166,10 @@ def test_what_metrics_tell(tmp_path: Path) -> None:
             }
 
         expected = {
-            "jobs": 2, "running": 1, "workers": 1, "waitinghigh": 0, "waitingnormal": 0, "waitinglow": 1,
-            "submitted_total": 4, "completed_total": 1, "connections": 1, "bytes": 8, "paused": 0, "scheduled": 0,
+            "jobs": 2, "workers": 1, "waitinghigh": 0, "waitingnormal": 0, "waitinglow": 1, "runninghigh": 0,
+            "runningnormal": 1, "runninglow": 0, "submitted_totalhigh": 1, "submitted_totalnormal": 2,
+            "submitted_totallow": 1, "completed_totalhigh": 1, "failed_totalnormal": 1, "oldest_secondshigh": 0,
+            "connections": 1, "bytes": 8, "paused": 0, "scheduled": 0,
         }  # fmt: skip
 
         def told() -> dict[str, float]:
@@ -176,7 +178,7 @@ def test_what_metrics_tell(tmp_path: Path) -> None:
             return found
 
         found = eventually(told, timeout=20)
-        assert found["oldest_seconds"] > 0
+        assert found["oldest_secondsnormal"] > found["oldest_secondslow"] > 0
         assert found["commit_seconds_count"] >= 4
         assert found["commit_seconds_sum"] > found["sync_seconds_sum"] > 0
         print(f"{len(found)} series of one function")

@@ -306,7 +306,11 @@ def test_oldest_age_counts_from_the_submit() -> None:
     bench.grab(worker)
     assert bench.queue.stats(25.0)[b"f"][:4] == (2, 1, 1, pytest.approx(15.0))
     bench.complete(worker, 1)
-    assert bench.queue.stats(25.0)[b"f"].oldest_age == pytest.approx(5.0)
+    bench.queue.submit(bench.client, b"f", 2, b"", b"", True, 24.0)
+    bench.commit()
+    found = bench.queue.stats(25.0)[b"f"]
+    assert (found.oldest_age, found.in_hands) == (pytest.approx(5.0), (0, 0, 0))
+    assert found.ages == pytest.approx((0.0, 5.0, 1.0))
 
 
 def test_status_of_a_job_on_disk_is_known() -> None:

@@ -153,7 +153,8 @@ class JobStore(Protocol):
 
     @property
     def sync_seconds(self) -> float:
-        """How long the last commit took to become durable (its fsync), out of all its time; 0.0: not known."""
+        """How long the last commit took to become durable (its fsync), out of all its time; 0.0: not known, or nobody
+        waits for it."""
 
     @property
     def next_id(self) -> int:

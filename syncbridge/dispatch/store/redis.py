@@ -63,9 +63,6 @@ class RedisStore:
     and goes on with what is there.
     """
 
-    #: Redis does not tell its fsync from the rest.
-    sync_seconds = 0.0
-
     def __init__(self, url: str, durability: Promise = Promise.FULL) -> None:
         self._lease = Lease(url)
         self.queue_id, self.next_id, self._sequence = self._lease.take()
@@ -76,6 +73,8 @@ class RedisStore:
         #: Added by commits that raised although Redis may have done them: id -> place. They must not be there.
         self._unsure: dict[int, JobKey] = {}
         self._reserved = self.next_id
+        #: What the last commit took beside its execution, where Redis answers after its fsync; see Link.run_timed.
+        self.sync_seconds = 0.0
         self._closed = False
         try:
             self.promise = self._reader.read(self._find_promise)
@@ -122,7 +121,10 @@ class RedisStore:
         arguments += [changes.reserve, *steps]
         for last in (False, True):
             try:
-                return self._writer.run(_COMMIT, places.keys, arguments)
+                if self.promise is not Promise.FULL:
+                    return self._writer.run(_COMMIT, places.keys, arguments)
+                answer, self.sync_seconds = self._writer.run_timed(_COMMIT, places.keys, arguments)
+                return answer
             except ResponseError:
                 raise  # Redis said no, and changed nothing
             except (RedisError, OSError) as error:

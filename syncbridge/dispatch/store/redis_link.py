@@ -5,6 +5,8 @@ It knows nothing of jobs. No password in any text.
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any, Final, TypeVar
@@ -12,7 +14,14 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
 from redis.retry import Retry
 
 from syncbridge.config import Url
@@ -31,6 +40,7 @@ class Script:
 
     def __init__(self, name: str) -> None:
         self.source = files("syncbridge.dispatch.store").joinpath(name).read_text()
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
 
 class Link:
@@ -73,6 +83,31 @@ class Link:
         if registered is None:
             registered = self._scripts[script] = self.client.register_script(script.source)
         return registered(keys=keys, args=arguments)
+
+    def run_timed(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Any]) -> tuple[Any, float]:
+        """run(), and how long its answer took beside its execution, seconds (0.0: not known).
+
+        Redis with `appendfsync always` answers after its fsync, so that is what is left, with the way there and back.
+        It tells the time before and after the script in the same trip: a clock that is wrong does not matter.
+        """
+        pool = self.client.connection_pool
+        connection = pool.get_connection()
+        try:
+            call = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            packed = connection.pack_commands([("TIME",), call, ("TIME",)])
+            started = time.perf_counter()
+            connection.send_packed_command(packed)
+            before, answer, after = (_response(connection) for _ in range(3))
+            taken = time.perf_counter() - started
+        finally:
+            pool.release(connection)
+        if isinstance(answer, NoScriptError):
+            return self.run(script, keys, arguments), 0.0
+        if isinstance(answer, ResponseError):
+            raise answer
+        if isinstance(before, ResponseError) or isinstance(after, ResponseError):
+            return answer, 0.0  # this user may not ask for the time
+        return answer, max(0.0, taken - (_seconds(after) - _seconds(before)))
 
     def read(self, call: Callable[[], T]) -> T:
         """Do something that may be done twice: once more when an idle connection turns out to be dead."""
@@ -117,6 +152,19 @@ def _parse(url: str) -> Url:
     if parsed.scheme not in ("redis", "rediss", "unix"):
         raise ConfigError(f"queue.store: {parsed.scheme}:// is no Redis", hint="write redis://127.0.0.1:6379/0")
     return parsed
+
+
+def _response(connection: Any) -> Any:
+    """The next answer, an error that Redis answers with among them. What else goes wrong is raised."""
+    try:
+        return connection.read_response()
+    except ResponseError as error:
+        return error
+
+
+def _seconds(answer: list[bytes]) -> float:
+    """What TIME says."""
+    return int(answer[0]) + int(answer[1]) / 1e6
 
 
 def _line(error: Exception) -> str:
