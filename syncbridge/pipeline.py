@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -83,9 +83,9 @@ def run_server(settings: ServerSettings) -> None:
     _run_async(settings.name, settings.http, _serve(settings))
 
 
-def run_worker(config: Config) -> None:
-    """One sink worker until stopped."""
-    _run_async(config.name, config.http, _work(config))
+def run_worker(config: Config, *, functions: bool = True) -> None:
+    """One sink worker until stopped. `functions`: it takes the jobs of mapped functions too."""
+    _run_async(config.name, config.http, _work(config, config.functions if functions else []))
 
 
 # -- the queue ---------------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ class SinkMetrics:
         metrics.QUEUE_WAIT.observe(max(0.0, seconds))
 
 
-async def _work(config: Config) -> None:
+async def _work(config: Config, functions: Sequence[str]) -> None:
     from syncbridge.dispatch.target import own_targets
     from syncbridge.dispatch.worker_client import LaneWorker
     from syncbridge.sinks.connection import connect as connect_redis
@@ -156,7 +156,7 @@ async def _work(config: Config) -> None:
         config.name,
         max(config.queue.lanes, known.lanes if known else 0),  # those of an earlier sync.yaml may still hold jobs
         own_targets(config),
-        functions=config.functions,
+        functions=functions,
         client_id=f"{config.name}-{os.getpid()}",
         max_packet=config.queue.max_packet,
     )

@@ -55,6 +55,12 @@ class _Probe(asyncio.Protocol):
         self.transport = transport
 
 
+def _command(stage: str) -> list[str]:
+    """The jobs of a mapped function keep their order in one worker only: the first takes them."""
+    kind, _, number = stage.partition("-")
+    return [kind, "--no-functions"] if kind == "worker" and number != "1" else [kind]
+
+
 class Supervisor:
     """Children, signals, metrics. One per `syncbridge run`."""
 
@@ -102,7 +108,7 @@ class Supervisor:
         names = ["server", *(f"worker-{number}" for number in range(1, self._config.sink.workers + 1))]
         names += ["capture"] if self._config.source.named else []
         return [
-            Stage(name, [name.partition("-")[0], "--config", str(self._folder.config)], environment, self._on_exit)
+            Stage(name, [*_command(name), "--config", str(self._folder.config)], environment, self._on_exit)
             for name in names
         ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from syncbridge.commands.logs import log_to_stderr
@@ -34,9 +36,15 @@ def capture(config: ConfigPath = DEFAULT_CONFIG) -> None:
     pipeline.run_capture(loaded)
 
 
-def worker(config: ConfigPath = DEFAULT_CONFIG) -> None:
+def worker(
+    config: ConfigPath = DEFAULT_CONFIG,
+    functions: Annotated[
+        bool,
+        typer.Option("--functions/--no-functions", help="Whether to take jobs of mapped functions; one worker should."),
+    ] = True,
+) -> None:
     """Run one sink worker alone: empty the queue into Redis."""
     log_to_stderr("worker")
     from syncbridge import pipeline
 
-    pipeline.run_worker(load_config(config))
+    pipeline.run_worker(load_config(config), functions=functions)

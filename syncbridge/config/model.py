@@ -34,10 +34,10 @@ _SERVER = re.compile(r"unix:/[^\s,]+|(\[[0-9a-fA-F:]+\]|[^\s,:/]+):\d{1,5}")
 DEFAULT_KEY = "{_table}:{_key}"
 #: Longest name of a mapped function: it stands where failed rows have their table (state/tables.py).
 LONGEST_FUNCTION = 64
-#: What holds for jobs of a mapped function unless queue.functions says otherwise: they leave on WORK_COMPLETE only, one
-#: runs at a time, and one whose worker died returns to its place at once. One that kills every worker is set aside.
+#: What holds for jobs of a mapped function unless queue.functions says otherwise: they leave on WORK_COMPLETE only, and
+#: one whose worker died returns to its place at once. One that kills every worker is set aside.
 MAPPED_FUNCTION = FunctionConfig.model_validate(
-    {"durable": True, "running": 1, "backoff": "0s", "attempts": 10, "keep_dead": "3650d"}
+    {"durable": True, "backoff": "0s", "attempts": 10, "keep_dead": "3650d"}
 )
 
 

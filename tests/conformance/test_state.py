@@ -337,6 +337,21 @@ def test_dead_letters_are_listed_in_pages_by_table_and_discarded(state: State) -
     assert state.dead_letters.count() == 4
 
 
+def test_a_newer_object_of_a_function_overtakes_its_older_failures(state: State) -> None:
+    def of_function(version: str, key: int, mapping: str = "00c0ffee", function: str = "sync") -> FailedRow:
+        return replace(failed(version, key=key, table=function), db="", mapping=mapping)
+
+    rows = [of_function(V1, 1), of_function(V3, 1), of_function(V1, 2), of_function(V1, 1, "0badcafe")]
+    state.retries.add(*rows, of_function(V1, 1, function="other"), failed(V1, table="sync"))
+    assert [state.retries.newest(row) for row in rows] == [V3, V3, V1, V1]
+    assert state.retries.overtake("nothing", [("00c0ffee", rows[0].key, V3)]) == 0
+    assert state.retries.overtake("sync", [("00c0ffee", rows[0].key, V2), ("00c0ffee", {"id": 9}, V3)]) == 1
+    assert (state.retries.newest(rows[0]), state.retries.count()) == (V3, 5)
+    assert state.retries.overtake("sync", [("00c0ffee", rows[2].key, V2)]) == 1
+    assert state.retries.newest(rows[2]) is None
+    assert {row.place for row in state.retries.list()} == {"function:sync", "function:other", "shop.sync"}
+
+
 def test_truncate_drops_only_older_failures_of_that_table(state: State) -> None:
     state.retries.add(failed(V1), failed(V2), failed(V3), failed(V1, table="items"))
     assert state.retries.drop_older("shop", "orders", V2) == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import signal
 import subprocess
 from collections.abc import Callable
@@ -71,33 +70,57 @@ def wait_same(sql: SqlServer, redis: Redis, timeout: float = 60) -> None:
 
 
 def test_killed_workers_lose_nothing_and_change_no_order(sql: SqlServer, redis_server: Redis, tmp_path: Path) -> None:
-    pick = random.Random()
-    pipeline = functions_only(tmp_path, sql, redis_server)
-    with pipeline.running(), sql.connect() as connection, connection.cursor() as cursor:
-        point_to(sql, pipeline.queue_port)
-        kills = 0
-        for number in range(600):
-            order = number % 40
-            cursor.execute(f"REPLACE INTO orders VALUES ({order}, 's{number}', {number}.10, 'tab\\tü\"{number}')")
+    pipeline = functions_only(tmp_path, sql, redis_server, sink={"workers": 2})
+    kills = 0
+
+    def write(start: int, end: int) -> None:
+        for number in range(start, end):
+            cursor.execute(f"REPLACE INTO orders VALUES ({number % 40}, 's{number}', {number}.10, 'tab\\tü\"{number}')")
             if number % 7 == 0:
-                cursor.execute(f"DELETE FROM orders WHERE id = {pick.randrange(40)}")
-            if number % 150 == 149:
-                workers = pipeline.stages("worker")
-                for worker in workers:
-                    worker.kill()
-                kills += len(workers)
-        assert sql.value("SELECT COUNT(*) FROM orders") > 20
+                cursor.execute(f"DELETE FROM orders WHERE id = {number // 7 % 40}")
+
+    def kill() -> None:
+        nonlocal kills
+        for worker in pipeline.stages("worker"):
+            worker.kill()
+            kills += 1
+
+    with (
+        pipeline.running(),
+        redis_server.client() as client,
+        sql.connect() as connection,
+        connection.cursor() as cursor,
+    ):
+        point_to(sql, pipeline.queue_port)
+        for start in (0, 150):
+            write(start, start + 150)
+            kill()
+        eventually(lambda: in_hand(pipeline) == (0, 0), timeout=30, message=pipeline.log)
+        client.client_pause(20_000, all=False)  # no writes: what a worker takes now stays in its hands
+        write(300, 380)
+        eventually(lambda: in_hand(pipeline)[1] > 10, timeout=20)
+        kill()
+        client.client_unpause()
+        write(380, 410)
         wait_same(sql, redis_server)
-        print(f"{sql.flavor}: 600 writes, {kills} kills")
-        assert kills >= 4
+        print(f"{sql.flavor}: 410 writes, {kills} kills")
+        assert kills >= 6
         wait_done(pipeline)
+        wait_same(sql, redis_server)
         assert pipeline.metric("syncbridge_dead_letters") == 0
+
+
+def in_hand(pipeline: Pipeline) -> tuple[int, int]:
+    """Jobs of the function in the queue, and how many of them a worker has."""
+    with Peer(pipeline.queue_port) as peer:
+        lines = [line.split("\t") for line in peer.text("status", end=".\n").splitlines()]
+    return next(((int(line[1]), int(line[2])) for line in lines if line[0] == "syncToRedis"), (0, 0))
 
 
 def wait_done(pipeline: Pipeline) -> None:
     def done() -> bool:
         (function,) = json.loads(pipeline.command("status", "--json").stdout)["functions"]
-        return function == {"name": "syncToRedis", "jobs": 0, "running": 0, "workers": 2}
+        return function == {"name": "syncToRedis", "jobs": 0, "running": 0, "workers": 1}
 
     eventually(done, timeout=20)
 
