@@ -6,10 +6,9 @@ A new store adds a class of its own and an entry in BACKENDS; the suite is test_
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
-from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import orjson
 import pytest
@@ -37,8 +36,6 @@ class Backend:
     corruptible = True
     #: `cut` and `mend` work.
     remote = False
-    #: A reader never sees half a commit.
-    atomic = True
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self.request = request
@@ -187,13 +184,15 @@ class Sql(Backend):
     """
 
     remote = True
+    #: Of its fixture.
+    kind: ClassVar[str]
     database = "queue_suite"
     user = "queue_suite"
     options = ""
 
-    def __init__(self, request: pytest.FixtureRequest, kind: str) -> None:
+    def __init__(self, request: pytest.FixtureRequest) -> None:
         super().__init__(request)
-        self.server: SqlServer | PostgreSQL = request.getfixturevalue(f"_shared_{kind}")
+        self.server: SqlServer | PostgreSQL = request.getfixturevalue(f"_shared_{self.kind}")
         self._outside = self.server.database
         self.make()
         self.server.database = self.database
@@ -222,6 +221,7 @@ class Sql(Backend):
 
 
 class MySQLQueue(Sql):
+    kind = "mysql"
     options = "?ssl=false"  # to prepare for it costs more than the rest of a connection
 
     def make(self) -> None:
@@ -242,9 +242,12 @@ class MySQLQueue(Sql):
         self.server.execute("ALTER USER queue_suite@'127.0.0.1' ACCOUNT UNLOCK")
 
 
+class MariaDBQueue(MySQLQueue):
+    kind = "mariadb"
+
+
 class PostgreSQLQueue(Sql):
-    def __init__(self, request: pytest.FixtureRequest) -> None:
-        super().__init__(request, "postgresql")
+    kind = "postgresql"
 
     def make(self) -> None:
         if not self.server.execute("SELECT 1 FROM pg_roles WHERE rolname = 'queue_suite'"):
@@ -265,12 +268,12 @@ class PostgreSQLQueue(Sql):
         self.server.execute("ALTER USER queue_suite LOGIN")
 
 
-BACKENDS: dict[str, Callable[[pytest.FixtureRequest], Backend]] = {
+BACKENDS: dict[str, type[Backend]] = {
     "memcached": MemcachedQueue,
     "memory": Memory,
     "sqlite": Sqlite,
-    "mariadb": partial(MySQLQueue, kind="mariadb"),
-    "mysql": partial(MySQLQueue, kind="mysql"),
+    "mariadb": MariaDBQueue,
+    "mysql": MySQLQueue,
     "postgresql": PostgreSQLQueue,
     "redis": RedisQueue,
 }

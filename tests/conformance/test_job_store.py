@@ -40,6 +40,12 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     backend.close()
 
 
+def stores_that_are(what: str) -> pytest.MarkDecorator:
+    """Runs a test against those stores only of which this attribute of Backend is true."""
+    names = [name for name, backend in BACKENDS.items() if getattr(backend, what)]
+    return pytest.mark.parametrize("backend", names, indirect=True)
+
+
 def record(
     number: int, function: bytes = b"f", priority: int = 1, payload: bytes = b"data", **other: object
 ) -> JobRecord:
@@ -416,9 +422,8 @@ def test_what_it_promises(backend: Backend) -> None:
     assert (backend.open().promise is Promise.MEMORY) == (not backend.durable)
 
 
+@stores_that_are("formatted")
 def test_another_format_is_refused_in_one_sentence(backend: Backend) -> None:
-    if not backend.formatted:
-        pytest.skip("it has no format")
     backend.open()
     backend.set_format(99)
     for _ in range(2):  # refused again, not "in use": whatever it held was let go
@@ -430,10 +435,9 @@ def test_another_format_is_refused_in_one_sentence(backend: Backend) -> None:
 # -- trouble ---------------------------------------------------------------------------------------------------------
 
 
+@stores_that_are("corruptible")
 @pytest.mark.parametrize("state", STATES)
 def test_a_row_that_makes_no_sense_comes_back_unreadable(backend: Backend, state: int) -> None:
-    if not backend.corruptible:
-        pytest.skip("nobody reaches its rows")
     store = backend.open()
     jobs = [record(n, state=state, due=NOW if state else 0, unique=b"u", join_key=b"%d" % n) for n in (1, 2, 3)]
     store.commit(Changes(adds=jobs))
@@ -461,8 +465,6 @@ def test_a_row_that_makes_no_sense_comes_back_unreadable(backend: Backend, state
 
 def test_readers_see_whole_commits_while_they_happen(backend: Backend) -> None:
     """Each commit replaces ten jobs by the next ten; a reader in another thread never sees a mixture."""
-    if not backend.atomic:
-        pytest.skip("it does not promise that")
     store = backend.open()
     store.commit(Changes(adds=[record(n) for n in range(1, 11)]))
     done, errors, reads = threading.Event(), [], 0
@@ -502,9 +504,8 @@ def test_readers_see_whole_commits_while_they_happen(backend: Backend) -> None:
     print(f"{rounds} commits, {reads} reads beside them")
 
 
+@stores_that_are("remote")
 def test_a_store_that_goes_away_is_waited_for(backend: Backend) -> None:
-    if not backend.remote:
-        pytest.skip("it is in this process")
     store = backend.open()
     store.commit(Changes(adds=[record(n) for n in (1, 2, 3)]))
     backend.cut()

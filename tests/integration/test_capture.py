@@ -23,6 +23,7 @@ from syncbridge.errors import ConfigError, PermanentError, PositionLost, Transie
 from syncbridge.event import Event, decode_job
 from syncbridge.state import State
 from syncbridge.version import parse
+from tests.marks import on_mariadb
 from tests.servers import SqlServer, eventually
 
 
@@ -290,6 +291,7 @@ def test_a_statement_in_place_of_rows_stops_capture_before_the_checkpoint(
     assert (checkpoint.file, checkpoint.pos) < (file, pos)
 
 
+@on_mariadb
 def test_a_lost_connection_to_the_queue_loses_nothing(pipeline: Callable[..., Pipeline], source: SqlServer) -> None:
     source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)")
     one = pipeline()
@@ -301,6 +303,7 @@ def test_a_lost_connection_to_the_queue_loses_nothing(pipeline: Callable[..., Pi
         one.agrees()
 
 
+@on_mariadb
 def test_requests_in_the_state_are_served(pipeline: Callable[..., Pipeline], source: SqlServer) -> None:
     source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 1), (2, 2)")
     one = pipeline()
@@ -386,6 +389,7 @@ def test_a_table_created_and_emptied_at_once_is_mirrored_all_the_same(
         one.agrees()
 
 
+@on_mariadb
 def test_a_quiet_table_that_was_mapped_later_can_be_read_again(
     pipeline: Callable[..., Pipeline], source: SqlServer
 ) -> None:
@@ -415,6 +419,7 @@ def test_without_heartbeats_an_idle_source_still_ends_its_snapshots(
         eventually(lambda: one.state.checkpoints.load().file != before.file, timeout=10)  # type: ignore[union-attr]
 
 
+@on_mariadb
 def test_a_state_that_fails_once_loses_no_progress(pipeline: Callable[..., Pipeline], source: SqlServer) -> None:
     source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 1)")
     one = pipeline()
@@ -450,6 +455,7 @@ def test_a_rewind_is_done_once(pipeline: Callable[..., Pipeline], source: SqlSer
     assert sum(event["version"] == version for event in one.queue.events) == 2
 
 
+@on_mariadb
 def test_a_row_asked_for_by_an_older_key_reads_the_table(pipeline: Callable[..., Pipeline], source: SqlServer) -> None:
     source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT NOT NULL)", "INSERT INTO t VALUES (1, 1)")
     one = pipeline()
@@ -481,6 +487,7 @@ def test_a_table_dropped_while_the_binlog_was_lost_is_swept(
     one.state.close()
 
 
+@on_mariadb
 def test_a_lost_state_is_no_first_start(pipeline: Callable[..., Pipeline], source: SqlServer) -> None:
     source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)")
     one = pipeline(snapshot="never")

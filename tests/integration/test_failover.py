@@ -121,8 +121,7 @@ def test_a_new_primary_that_lacks_captured_transactions_is_read_anew(pair: Pair,
         pair.primary.kill9()
         # As many transactions as the lost ones, and more: MariaDB's sequence numbers alone would not tell.
         pair.promote()
-        for number in range(200):
-            pair.replica.execute(f"INSERT INTO t VALUES ({6000 + number}, 2)")
+        pair.replica.execute(*(f"INSERT INTO t VALUES ({6000 + number}, 2)" for number in range(200)))
         one.server = pair.replica
         one.agrees()
         snapshots_done(one)
@@ -151,6 +150,7 @@ def test_a_replica_that_is_not_promoted_is_not_mistaken_for_the_primary(
     assert epoch(one) == 1
 
 
+@pytest.mark.parametrize("new_source", ["mariadb"], indirect=True)
 def test_a_lost_queue_is_no_reason_to_leave_the_source(pair: Pair, tmp_path: Path) -> None:
     pair.replica.execute("SET GLOBAL read_only=0")  # as ready to take over as can be
     one = pair.pipeline(tmp_path)
@@ -164,7 +164,9 @@ def test_a_lost_queue_is_no_reason_to_leave_the_source(pair: Pair, tmp_path: Pat
     assert epoch(one) == 1
 
 
-@pytest.mark.parametrize("table", ["t", "blind"])
+@pytest.mark.parametrize(
+    ("new_source", "table"), [("mariadb", "t"), ("mysql", "t"), ("mariadb", "blind")], indirect=["new_source"]
+)
 def test_a_snapshot_under_way_starts_again_on_the_new_primary(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str
 ) -> None:

@@ -11,11 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.marks import on_mariadb
 from tests.pipeline import Pipeline, mirrored_hashes, wait_same
 from tests.servers import Redis, SqlServer, eventually
-
-#: For what happens behind the queue, where the source makes no difference.
-on_mariadb = pytest.mark.parametrize("source", ["mariadb"], indirect=True)
 
 
 @pytest.fixture

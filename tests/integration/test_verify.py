@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.marks import on_mariadb
 from tests.pipeline import Pipeline
 from tests.servers import Redis, SqlServer, eventually
 
@@ -82,7 +83,7 @@ def test_differences_are_found_and_repaired(pipeline: Pipeline, source: SqlServe
     assert pipeline.metric("syncbridge_dead_letters") == 0
 
 
-@pytest.mark.parametrize("source", ["mariadb"], indirect=True)
+@on_mariadb
 def test_extra_keys_rows_in_flight_and_a_pipeline_that_does_not_run(
     pipeline: Pipeline, source: SqlServer, redis_server: Redis
 ) -> None:
