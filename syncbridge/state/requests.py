@@ -1,7 +1,8 @@
 """What commands and workers ask of capture: the control plane of the pipeline.
 
 snapshot   load the table again                      payload {"reason": …}; db and table empty: every mapped table
-reread     read one row again and emit it            payload {"key": {column: value}}
+reread     read one row again and emit it            payload {"key": {column: value}}; "change" tells those of
+                                                    outbox rows apart
 rewind     go back to a version and capture again    payload {"version": …}
 """
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
+from syncbridge.capture.changes import Shape
 from syncbridge.capture.schema import Column, TableSchema
 from syncbridge.capture.trigger.columns import literal, reader
+from syncbridge.capture.trigger.intake import Intake
 from syncbridge.capture.trigger.render import prefix, table_triggers
-from syncbridge.capture.trigger.reported import heartbeat_hint, parse_hint
+from syncbridge.capture.trigger.reported import Reported, heartbeat_hint, parse_hint
+from syncbridge.capture.trigger.shapes import TableShape
 from syncbridge.capture.trigger.start import OUTBOX, PLACES, begin
 from syncbridge.errors import PermanentError
-from syncbridge.state import Checkpoint
+from syncbridge.state import Checkpoint, State
 
 KNOWN = Checkpoint(epoch=4, server="a", file=OUTBOX, pos=70, file_created=9, gtid_set="", queue_id="q", lanes=8)
 
@@ -106,3 +111,19 @@ def test_a_job_of_a_trigger_is_read_as_it_was_written() -> None:
 def test_anybody_elses_job_is_told_apart(workload: bytes) -> None:
     with pytest.raises(PermanentError, match="not a job of our triggers"):
         parse_hint(workload)
+
+
+def test_a_change_too_large_for_json_is_read_even_while_the_row_is_being_read_for_an_older_one(tmp_path: Path) -> None:
+    """What is being read may be the row of before: the change must not be taken for what was asked for already."""
+    schema = table(Column.parse("id", "int"), Column.parse("v", "longtext"))
+    nothing: Any = None  # neither change becomes an event
+    state = State.open(f"sqlite:///{tmp_path}/state.db", "shop")
+    intake = Intake("shop", 1, state, nothing)
+    shape = Shape(schema.db, schema.table, ("id",), schema.types())
+    intake.shapes[(schema.db, schema.table)] = TableShape(schema, shape, reader(schema), frozenset())
+    made = Reported(7, 0, "c", schema.db, schema.table, None, '{"id":1}', None, None)
+    changed = Reported(8, 0, "u", schema.db, schema.table, '{"id":1}', '{"id":1}', None, None)
+    for change in (made, changed, changed):  # the last one after a crash: it is asked for already
+        intake.trust(change)
+    assert [request.payload["key"] for request in state.requests.pending()] == [{"id": 1}, {"id": 1}]
+    state.close()
