@@ -122,6 +122,8 @@ def _targets(config: Path, url: str | None) -> Iterator[Target]:
     """The servers meant. Raises ConfigError."""
     if url is None:
         source = load_config(config).source
+        if not source.url:
+            raise ConfigError("source: missing", hint="add source.url, or name the server: --url mysql://…")
     else:
         try:
             source = SourceConfig(url=(Url.parse(url),))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import threading
 import time
@@ -15,6 +14,7 @@ import pytest
 
 from syncbridge.dispatch import packets as p
 from tests.servers import SqlServer, eventually
+from tests.servers.black_hole import BlackHole
 from tests.servers.gearmand import Gearmand
 from tests.servers.job_server import JobServerProcess, Peer
 from tests.servers.udf import UDF, install, point_to, run_file
@@ -163,20 +163,6 @@ def test_sessions_share_connections_and_lose_nothing(sql: SqlServer, jobs: JobSe
     print(f"8 sessions, {found['jobs']} jobs over {found['connects']} connections")
     assert found["connects"] <= 8
     assert found["failures"] == 0
-
-
-class BlackHole:
-    """Accepts connections, as far as the kernel does, and never answers."""
-
-    def __init__(self) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self.listener.getsockname()[1]
-
-    def __enter__(self) -> BlackHole:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.listener.close()
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen", "black hole"])

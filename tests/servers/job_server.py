@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from syncbridge.dispatch import packets as p
-from tests.servers.process import REPOSITORY, ServerProcess
+from tests.servers.process import REPOSITORY, ServerProcess, process_cpu
 
 _PROGRAM = """
 import asyncio, json, signal, sys, time
@@ -87,8 +86,7 @@ class JobServerProcess(ServerProcess):
 
     def cpu(self) -> float:
         """Seconds of CPU used so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return process_cpu(self.pid)
 
     def status(self) -> dict[str, tuple[int, int, int]]:
         """Function -> (total, running, workers)."""

@@ -80,6 +80,12 @@ class ServerProcess(PrivateServer):
         return tail(self.log, lines)
 
 
+def process_cpu(pid: int) -> float:
+    """Seconds of CPU that a process used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @atexit.register
 def _end_everything() -> None:
     for server in list(_alive):
