@@ -161,12 +161,14 @@ class JobQueue:
         return self._intake.away
 
     def take(self) -> Batch | None:
-        """What is to be committed next, or None. One batch at a time; while the store is away there always is one."""
+        """What is to be committed next, or None. One batch at a time; while the store is away, or ids run out, there
+        always is one."""
         intake = self._intake
-        if not self._batches.gathering and not intake.away:
+        reserve = intake.away or intake.next_id + RESERVE // 2 > intake.reserved
+        if not self._batches.gathering and not reserve:
             return None
         batch = self._batches.take()
-        if intake.away or intake.next_id + RESERVE // 2 > intake.reserved:
+        if reserve:
             batch.changes.reserve = intake.next_id + RESERVE
         return batch
 

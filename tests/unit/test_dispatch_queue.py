@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from syncbridge.dispatch import queue
 from syncbridge.dispatch.job import join_key
 from syncbridge.dispatch.lanes import group_name
 from syncbridge.dispatch.store.memory import MemoryStore
@@ -56,6 +57,16 @@ def test_a_volatile_queue_answers_at_once_and_leaves_to_the_store_what_memory_do
     bench.queue.disconnect(worker)
     other = bench.worker(b"f")
     assert [bench.grab(other) for _ in range(5)] == [(b"f", 1), (b"f", 2), (b"f", 3), (b"f", 4), None]
+
+
+def test_a_volatile_queue_that_has_nothing_to_commit_reserves_ids_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "RESERVE", 10)
+    bench = Bench(volatile=True)
+    worker = bench.worker(b"f")
+    for number in range(1, 51):
+        bench.put(b"f")
+        assert bench.grab(worker) == (b"f", number)
+        bench.complete(worker, number)
 
 
 def test_a_failed_commit_refuses_and_keeps_nothing() -> None:
