@@ -2,7 +2,7 @@
 
 snapshot   load the table again                      payload {"reason": …}; db and table empty: every mapped table
 reread     read one row again and emit it            payload {"key": {column: value}}; "change" tells those of
-                                                    outbox rows apart
+                                                    trigger capture apart
 rewind     go back to a version and capture again    payload {"version": …}
 """
 

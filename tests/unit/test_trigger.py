@@ -121,9 +121,10 @@ def test_a_change_too_large_for_json_is_read_even_while_the_row_is_being_read_fo
     intake = Intake("shop", 1, state, nothing)
     shape = Shape(schema.db, schema.table, ("id",), schema.types())
     intake.shapes[(schema.db, schema.table)] = TableShape(schema, shape, reader(schema), frozenset())
-    made = Reported(7, 0, "c", schema.db, schema.table, None, '{"id":1}', None, None)
-    changed = Reported(8, 0, "u", schema.db, schema.table, '{"id":1}', '{"id":1}', None, None)
-    for change in (made, changed, changed):  # the last one after a crash: it is asked for already
+    made = Reported(0, 0, "c", schema.db, schema.table, None, '{"id":1}', None, None)
+    changed = Reported(0, 0, "u", schema.db, schema.table, '{"id":1}', '{"id":1}', None, None)
+    for number, change in ((7, made), (8, changed), (8, changed)):  # the last one is read twice: asked for already
+        intake.begin(1, number, 0)
         intake.trust(change)
     assert [request.payload["key"] for request in state.requests.pending()] == [{"id": 1}, {"id": 1}]
     state.close()

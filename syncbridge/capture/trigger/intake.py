@@ -95,11 +95,12 @@ class Intake:
         if change.op == UPDATE and old is not None and new is not None:
             return list(row_events(self.transaction, table.shape, UPDATE, [(old, new)], _now_us()))
         for key, images in table.sides(change):
-            self._read_again(change.id, table.shape, key, images)
+            self._read_again(table.shape, key, images)
         return []
 
-    def _read_again(self, change: int, shape: Shape, key: Row, images: list[Row]) -> None:
-        # With the change's number in it, it equals no request for an older change, whose read may be past.
+    def _read_again(self, shape: Shape, key: Row, images: list[Row]) -> None:
+        # With the change's version in it, it equals no request for an older change, whose read may be past.
+        change = self.transaction.version(self.transaction.rows)
         payload: dict[str, Any] = {"key": {name: key.get(name) for name in shape.key_columns}, "change": change}
         if images:
             payload |= {"rows": images, "types": shape.types}
