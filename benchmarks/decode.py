@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import random
 import sys
 import time
 from collections.abc import Callable
@@ -19,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-import orjson
 from pymysqlreplication import BinLogStreamReader
 from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, WriteRowsEvent
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tools.figures import median, spread
+from benchmarks.tools.workload import TABLES, create_tables, write_workload
 from syncbridge.capture.binlog.events import Gtid, Rows
 from syncbridge.capture.binlog.reader import BinlogReader
 from syncbridge.capture.binlog.stream import BinlogStream
@@ -36,9 +35,7 @@ from syncbridge.event import encode_job
 from tests.servers import MariaDB
 
 FLOOR = 5.0
-SEGMENTS = ("inserts", "updates", "rich", "deletes")
 TYPES: dict[str, dict[str, str]] = {}
-WORDS = ("alpha", "beta", "Grüße", "delta epsilon", "日本語", "zeta")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +65,7 @@ def main() -> int:
     arguments.add_argument("--runs", type=int, default=3)
     options = arguments.parse_args()
     with MariaDB(binlog_row_metadata="FULL", innodb_buffer_pool_size="256M") as server:
+        create_tables(server)
         ranges = write_workload(server, options.scale)
         readers: dict[str, Callable[[MariaDB, Position, Position], Reading]] = {
             "rows as dicts": read_rows,
@@ -98,77 +96,13 @@ def report(title: str, results: Results, rate: Callable[[Reading], float]) -> No
         print(f"{name:<40}" + "".join(f"{cell:>26}" for cell in cells))
 
 
-# Workload
-
-
-def write_workload(server: MariaDB, scale: float) -> dict[str, tuple[Position, Position]]:
-    """Write each segment into a binlog file of its own; segment -> (start, end), and "all"."""
-    dice = random.Random(1)
-    server.execute(
-        "CREATE DATABASE bench",
-        "CREATE TABLE bench.sbtest (id INT PRIMARY KEY, k INT NOT NULL, c CHAR(120) NOT NULL, pad CHAR(60) NOT NULL)",
-        "CREATE TABLE bench.rich (id BIGINT UNSIGNED PRIMARY KEY, amount DECIMAL(12,2), made DATETIME(6),"
-        " name VARCHAR(100), doc JSON, state ENUM('new','paid','sent'), photo BLOB, note VARCHAR(50), ratio DOUBLE)",
-    )
-    sizes = {
-        name: max(1000, int(rows * scale))
-        for name, rows in zip(SEGMENTS, (150_000, 50_000, 70_000, 30_000), strict=True)
-    }
-    ranges: dict[str, tuple[Position, Position]] = {}
-    with server.connect(database="bench") as connection, connection.cursor() as cursor:
-
-        def segment(name: str, statements: list[str]) -> None:
-            cursor.execute("FLUSH BINARY LOGS")
-            start = Position(*server.binlog_position())
-            for statement in statements:
-                cursor.execute(statement)
-            ranges[name] = (start, Position(*server.binlog_position()))
-
-        cursor.execute("SET GLOBAL sync_binlog=0, GLOBAL innodb_flush_log_at_trx_commit=0")
-        segment("inserts", list(batches("sbtest", sizes["inserts"], lambda n: sbtest_row(dice, n))))
-        top = sizes["inserts"]
-        segment(
-            "updates",
-            [f"UPDATE sbtest SET k = k + 1 WHERE id = {dice.randrange(top)}" for _ in range(sizes["updates"])],
-        )
-        segment("rich", list(batches("rich", sizes["rich"], lambda n: rich_row(dice, n))))
-        segment(
-            "deletes",
-            [f"DELETE FROM sbtest WHERE id BETWEEN {n} AND {n + 999}" for n in range(0, sizes["deletes"], 1000)],
-        )
-    ranges["all"] = (ranges["inserts"][0], ranges["deletes"][1])
-    return ranges
-
-
-def batches(table: str, count: int, row: Callable[[int], str]) -> list[str]:
-    return [
-        f"INSERT INTO {table} VALUES " + ",".join(row(number) for number in range(start, min(count, start + 1000)))
-        for start in range(0, count, 1000)
-    ]
-
-
-def sbtest_row(dice: random.Random, number: int) -> str:
-    digits = "-".join(f"{dice.randrange(10**11):011d}" for _ in range(10))
-    return f"({number},{dice.randrange(10**6)},'{digits}','{digits[:59]}')"
-
-
-def rich_row(dice: random.Random, number: int) -> str:
-    document = orjson.dumps({"tags": [dice.choice(WORDS), dice.choice(WORDS)], "count": number}).decode()
-    note = "NULL" if number % 3 == 0 else f"'{dice.choice(WORDS)}'"
-    made = f"20{dice.randrange(10, 30)}-0{dice.randrange(1, 10)}-11 12:13:14.{dice.randrange(10**6):06d}"
-    return (
-        f"({number},{dice.randrange(10**10) / 100},'{made}','{dice.choice(WORDS)} {number}','{document}',"
-        f"{dice.randrange(1, 4)},x'{dice.randbytes(40).hex()}',{note},{dice.random()})"
-    )
-
-
 # Readers of `start` to `end`, timed from the first bytes received
 
 
 def dump(server: MariaDB, start: Position) -> tuple[BinlogStream, BinlogReader]:
     settings = ConnectionSettings(host="127.0.0.1", port=server.port, user="root", ssl_verify="off")
     connection = connect(settings)
-    tables = load_tables(connection, [("bench", "sbtest"), ("bench", "rich")])
+    tables = load_tables(connection, [("bench", table) for table in TABLES])
     TYPES.update({table: schema.types() for (_, table), schema in tables.items()})
     start_dump(connection, identify(connection), start, 99_001)
     return BinlogStream(connection), BinlogReader(lambda db, table: tables.get((db, table)))

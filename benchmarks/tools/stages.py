@@ -1,0 +1,134 @@
+"""The processes of `syncbridge run`, each started by hand: so that a benchmark decides when capture begins to read."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from benchmarks.tools.machine import cpu_seconds
+from syncbridge.demo.process import spawn, tail
+from syncbridge.sinks.keys import marks_key
+from syncbridge.state import State
+from tests.servers import MariaDB, Redis, eventually, free_port
+from tests.servers.job_server import Peer
+
+NAME = "bench"
+LANES, WORKERS = 8, 2
+
+
+class Stages:
+    """One pipeline in a folder: job server and workers, later capture. State and queue stay over stop and start."""
+
+    def __init__(self, folder: Path, source: MariaDB, redis: Redis, mappings: Sequence[dict[str, Any]], **more: Any):
+        self.config = folder / "sync.yaml"
+        self._folder = folder
+        self._port = free_port()
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._url = f"sqlite:///{folder}/state.db"
+        self._redis, self._tables = redis, len(mappings)
+        settings: dict[str, Any] = {
+            "name": NAME,
+            "source": {"url": source.url(), **more.get("source", {})},
+            "queue": {"listen": f"127.0.0.1:{self._port}", "store": f"sqlite:///{folder}/queue.db", "lanes": LANES},
+            "sink": {"url": redis.url(), "workers": WORKERS},
+            "state": self._url,
+            "http": {"listen": "off"},
+            "mappings": list(mappings),
+        }
+        folder.mkdir(exist_ok=True)
+        self.config.write_text(yaml.safe_dump(settings))
+
+    def start(self) -> None:
+        """Job server and workers, until the workers wait for jobs."""
+        self._spawn("server")
+        eventually(lambda: self._idle_workers() is not None, timeout=30, message=self.log)
+        for number in range(WORKERS):
+            self._spawn("worker", f"worker {number + 1}")
+        eventually(lambda: self._idle_workers() == WORKERS, timeout=30, message=self.log)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start_capture(self) -> None:
+        self._spawn("capture")
+
+    def wait_current(self) -> None:
+        """Until every table was read, and every lane has carried something to Redis."""
+
+        def current() -> bool:
+            self.check_running()
+            with closing(State.open(self._url, NAME)) as state, self._redis.client() as client:
+                snapshots = state.snapshots.all()
+                read = len(snapshots) == self._tables and all(row.status == "done" for row in snapshots)
+                return read and client.hlen(marks_key(NAME)) == LANES
+
+        eventually(current, timeout=60, message=self.log)
+
+    def _idle_workers(self) -> int | None:
+        """How many workers wait for jobs of the first lane; None while nobody answers."""
+        try:
+            with Peer(self._port) as peer:
+                lines = peer.text("status").splitlines()
+        except OSError:
+            return None
+        waiting = [line.split("\t")[3] for line in lines if line.startswith(f"syncbridge.{NAME}.0\t")]
+        return int(waiting[0]) if waiting else 0
+
+    def _spawn(self, command: str, name: str = "") -> None:
+        metrics = self._folder / "metrics"  # counted as under `syncbridge run`, which adds up files of its children
+        metrics.mkdir(exist_ok=True)
+        arguments = [sys.executable, "-m", "syncbridge", command, "--config", str(self.config)]
+        environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
+        self._processes[name or command] = spawn(arguments, self._folder / "log", death="TERM", env=environment)
+
+    def log(self) -> str:
+        return tail(self._folder / "log")
+
+    def check_running(self) -> None:
+        """Raises RuntimeError with what was said when a stage has ended."""
+        for name, process in self._processes.items():
+            if process.poll() is not None:
+                raise RuntimeError(f"{name} ended with {process.returncode}:\n{self.log()}")
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Stage -> processor time so far, start included."""
+        used: dict[str, float] = {}
+        for name, process in self._processes.items():
+            kind = name.split()[0]
+            used[kind] = used.get(kind, 0.0) + cpu_seconds([process.pid])
+        return used
+
+    def pids(self) -> dict[str, int]:
+        return {name: process.pid for name, process in self._processes.items()}
+
+    def stop(self) -> None:
+        """In order, so that nothing is left under way."""
+        for kind in ("capture", "worker", "server"):
+            ending = [process for name, process in self._processes.items() if name.startswith(kind)]
+            for process in ending:
+                process.terminate()
+            for process in ending:
+                try:
+                    process.wait(15)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+        self._processes.clear()
