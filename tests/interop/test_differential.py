@@ -6,8 +6,8 @@ A script whose answers differ where none is listed fails; so does one that no lo
 from __future__ import annotations
 
 import difflib
-import json
 import re
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,21 +25,25 @@ from tests.servers.process import REPOSITORY, ServerProcess
 
 # One process with a job server for each script: a process for each would take longer than all dialogues.
 _PROGRAM = """
-import asyncio, json, signal, sys
-from pathlib import Path
+import asyncio, signal, sys
 sys.path.insert(0, sys.argv[1])
 from syncbridge.dispatch.server import JobServer, new_event_loop
 from syncbridge.dispatch.store.opening import open_store
 
-async def main():
-    servers = [JobServer("127.0.0.1", 0, open_store(f"sqlite:///{n}.db")) for n in range(int(sys.argv[2]))]
-    for server in servers:
+servers = []
+
+async def another(reader, writer):
+    if await reader.readline():
+        servers.append(server := JobServer("127.0.0.1", 0, open_store(f"sqlite:///{len(servers)}.db")))
         await server.start()
+        writer.write(b"%d\\n" % server.port)
+    writer.close()
+
+async def main():
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    Path("ports.new").write_text(json.dumps([server.port for server in servers]))
-    Path("ports.new").rename("ports")
-    await stop.wait()
+    async with await asyncio.start_server(another, "127.0.0.1", int(sys.argv[2])):
+        await stop.wait()
     for server in servers:
         await server.stop()
 
@@ -49,19 +53,26 @@ loop.run_until_complete(main())
 
 
 class JobServers(ServerProcess):
-    """As many job servers as there are scripts, each with a store of its own."""
+    """Job servers, each with a store of its own, as many as are asked for: a line to its port yields another port."""
 
     name: ClassVar[str] = "job-servers"
 
     def command(self) -> list[str]:
-        return [sys.executable, "-c", _PROGRAM, str(REPOSITORY), str(len(SCRIPTS))]
+        return [sys.executable, "-c", _PROGRAM, str(REPOSITORY), str(self.port)]
 
     def ready(self) -> bool:
-        return (self.folder / "ports").exists()
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+        except OSError:
+            return False
+        return True
 
-    def port_for(self, script: str) -> int:
-        ports: list[int] = json.loads((self.folder / "ports").read_text())
-        return ports[list(SCRIPTS).index(script)]
+    def new_port(self) -> int:
+        """Of a job server that nobody has spoken to."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
+            connection.sendall(b"\n")
+            with connection.makefile() as answer:
+                return int(answer.readline())
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +100,7 @@ def difference(theirs: list[str], ours: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_same_answers_as_gearmand(name: str, new_gearmand: Callable[..., Gearmand], job_servers: JobServers) -> None:
-    ports = new_gearmand().port, job_servers.port_for(name)
+    ports = new_gearmand().port, job_servers.new_port()
     with ThreadPoolExecutor(2) as pool:
         theirs, ours = pool.map(lambda port: transcript(port, SCRIPTS[name]), ports)
     found = difference(theirs, ours)
@@ -103,7 +114,7 @@ def test_a_handle_beyond_the_limit_is_not_answered_by_gearmand_and_may_close(
     """Whether it closes depends on which of gearmand's threads is faster: no case for a script."""
     script = f"c > GET_STATUS {'l' * 100}"
     assert not [line for line in transcript(new_gearmand().port, script) if "STATUS_RES" in line]
-    ours = transcript(job_servers.port_for(next(iter(SCRIPTS))), script)
+    ours = transcript(job_servers.new_port(), script)
     assert ours[-1].strip() == f"c < STATUS_RES {'l' * 100}|0|0|0|0"
 
 

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
@@ -78,8 +79,7 @@ class SqlServer(ServerProcess):
 
     def template(self) -> Path:
         """An empty data folder of this server version; made once, then copied per instance."""
-        version = subprocess.run([*self.program(), "--version"], check=True, capture_output=True).stdout
-        key = hashlib.sha256(version + ROOT_ACCOUNT.encode()).hexdigest()[:12]
+        key = hashlib.sha256(_version(*self.program()) + ROOT_ACCOUNT.encode()).hexdigest()[:12]
         template = CACHE / "templates" / f"{self.name}-{key}"
         if template.exists():
             return template
@@ -153,6 +153,11 @@ class SqlServer(ServerProcess):
     def binlog_file(self, name: str = "") -> Path:
         """The path of a binlog file (the one being written by default)."""
         return self.data / (name or self.binlog_position()[0])
+
+
+@cache
+def _version(*program: str) -> bytes:
+    return subprocess.run([*program, "--version"], check=True, capture_output=True).stdout
 
 
 def fresh_database(server: SqlServer, name: str) -> None:
