@@ -46,6 +46,7 @@ def test_rows_from_before_and_every_change_after_reach_redis(run: Callable[..., 
         eventually(lambda: pipeline.metric("syncbridge_events_applied_total", op="d", outcome="applied"), timeout=10)
 
 
+@on_mariadb
 def test_a_restart_goes_on_where_it_stopped(run: Callable[..., Pipeline], source: SqlServer) -> None:
     insert(source, 1, 2, 3)
     pipeline = run()
@@ -97,6 +98,7 @@ def test_sighup_takes_up_mappings_and_a_broken_file_changes_nothing(
         eventually(lambda: set(mirrored_hashes(redis_server, "o:*")) == {f"o:{n}" for n in range(50)}, timeout=20)
 
 
+@on_mariadb
 def test_truncate_and_drop_empty_the_mapping(
     run: Callable[..., Pipeline], source: SqlServer, redis_server: Redis
 ) -> None:
@@ -188,6 +190,7 @@ def test_redis_away_burns_no_attempt_and_loses_nothing(
         assert pipeline.metric("syncbridge_dead_letters") == 0
 
 
+@on_mariadb
 def test_a_dropped_and_a_renamed_column_leave_no_field_behind(run: Callable[..., Pipeline], source: SqlServer) -> None:
     insert(source, *range(20))
     with run().running() as pipeline:
