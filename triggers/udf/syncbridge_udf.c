@@ -67,7 +67,7 @@ typedef struct {
 #define MESSAGE_SIZE 512
 
 /* Rises with every change that servers should be given; gman_stats() tells it, `syncbridge udf install` compares it. */
-#define LIBRARY_VERSION 2
+#define LIBRARY_VERSION 3
 
 /* -- limits ---------------------------------------------------------------------------------------------------------- */
 
@@ -212,16 +212,38 @@ static enum outcome send_all(int fd, const char *data, size_t size, int64_t dead
   return DONE;
 }
 
-static enum outcome receive_all(int fd, char *data, size_t size, int64_t deadline) {
+/* What a connection brings: a small answer comes in one piece. */
+typedef struct { int fd; size_t start, end; char data[2048]; } input;
+
+static void begin(input *in, int fd) {
+  in->fd = fd;
+  in->start = in->end = 0;
+}
+
+static bool buffered(const input *in) { return in->start < in->end; }
+
+static enum outcome receive_all(input *in, char *data, size_t size, int64_t deadline) {
   while (size) {
-    ssize_t got = recv(fd, data, size, MSG_DONTWAIT);
-    if (got > 0) {
+    if (buffered(in)) {
+      size_t part = in->end - in->start < size ? in->end - in->start : size;
+      memcpy(data, in->data + in->start, part);
+      in->start += part;
+      data += part;
+      size -= part;
+      continue;
+    }
+    bool direct = size >= sizeof in->data;
+    ssize_t got = recv(in->fd, direct ? data : in->data, direct ? size : sizeof in->data, MSG_DONTWAIT);
+    if (got > 0 && direct) {
       data += got;
       size -= (size_t)got;
+    } else if (got > 0) {
+      in->start = 0;
+      in->end = (size_t)got;
     } else if (got == 0) {
       return CLOSED;
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      if (!wait_for(fd, POLLIN, deadline)) return TIMED_OUT;
+      if (!wait_for(in->fd, POLLIN, deadline)) return TIMED_OUT;
     } else if (errno != EINTR) {
       return CLOSED;
     }
@@ -257,16 +279,16 @@ static void add_submit(text *t, uint32_t kind, piece function, piece unique, pie
 }
 
 /* The next packet into `body`; its kind into `kind`. Anything that is no response, or too large, counts as CLOSED. */
-static enum outcome receive_packet(int fd, uint32_t *kind, text *body, int64_t deadline) {
+static enum outcome receive_packet(input *in, uint32_t *kind, text *body, int64_t deadline) {
   char header[12];
-  enum outcome outcome = receive_all(fd, header, sizeof header, deadline);
+  enum outcome outcome = receive_all(in, header, sizeof header, deadline);
   if (outcome != DONE) return outcome;
   uint32_t size = get32(header + 8);
   if (memcmp(header, "\0RES", 4) != 0 || size > MAX_REPLY) return CLOSED;
   *kind = get32(header + 4);
   body->size = 0;
   if (!reserve(body, size)) return CLOSED;
-  outcome = receive_all(fd, body->data, size, deadline);
+  outcome = receive_all(in, body->data, size, deadline);
   if (outcome == DONE) body->size = size;
   return outcome;
 }
@@ -491,11 +513,11 @@ static enum outcome refused(const server *s, const text *body) {
 }
 
 /* Wait for a foreground job's end: WORK_DATA and WORK_COMPLETE make up the result. */
-static enum outcome receive_result(int fd, const server *s, text *body, text *result) {
+static enum outcome receive_result(input *in, const server *s, text *body, text *result) {
   int64_t deadline = now_ms() + option(RESULT_TIMEOUT);
   for (;;) {
     uint32_t kind;
-    enum outcome outcome = receive_packet(fd, &kind, body, deadline);
+    enum outcome outcome = receive_packet(in, &kind, body, deadline);
     if (outcome != DONE) {
       fail("%s: %s", s->name, outcome == TIMED_OUT ? "no result in time" : "connection closed before the result");
       return FAILED;
@@ -515,12 +537,13 @@ static enum outcome receive_result(int fd, const server *s, text *body, text *re
 }
 
 /* One job over one connection. `answered`: the server said something, so the connection was not stale. */
-static enum outcome talk(int fd, const server *s, const text *request, bool background, text *body, text *result, bool *answered) {
+static enum outcome talk(input *in, const server *s, const text *request, bool background, text *body, text *result, bool *answered) {
   uint32_t kind;
   int64_t deadline = now_ms() + option(REPLY_TIMEOUT);
   *answered = false;
-  enum outcome outcome = send_all(fd, request->data, request->size, deadline);
-  if (outcome == DONE) outcome = receive_packet(fd, &kind, body, deadline);
+  enum outcome outcome = send_all(in->fd, request->data, request->size, deadline);
+  if (outcome == DONE && !wait_for(in->fd, POLLIN, deadline)) outcome = TIMED_OUT; /* it has not answered yet */
+  if (outcome == DONE) outcome = receive_packet(in, &kind, body, deadline);
   if (outcome != DONE) {
     fail("%s: %s", s->name, outcome == TIMED_OUT ? "no answer in time" : "connection closed");
     return outcome;
@@ -531,7 +554,7 @@ static enum outcome talk(int fd, const server *s, const text *request, bool back
     fail("%s does not speak the Gearman protocol", s->name);
     return CLOSED;
   }
-  if (!background) return receive_result(fd, s, body, result);
+  if (!background) return receive_result(in, s, body, result);
   add(result, body->data, body->size);
   return DONE;
 }
@@ -546,14 +569,16 @@ static enum outcome ask(server *s, const text *request, bool background, text *b
       if (!reused) give_up(s, CLOSED);
       return CLOSED;
     }
+    input in;
+    begin(&in, fd);
     result->size = 0;
-    outcome = talk(fd, s, request, background, body, result, &answered);
-    if (outcome == DONE) {
+    outcome = talk(&in, s, request, background, body, result, &answered);
+    if (outcome == DONE && !buffered(&in)) {
       check_in(s, fd);
       return DONE;
     }
     close(fd); /* after a refusal too: whatever still arrives on it belongs to nobody */
-    if (outcome == REFUSED || outcome == FAILED) return outcome;
+    if (outcome == DONE || outcome == REFUSED || outcome == FAILED) return outcome;
     if (outcome == TIMED_OUT || answered) break;
     /* Closed without a word: the job may have been taken all the same, so it may come twice, but it does come. */
   }
@@ -646,7 +671,7 @@ typedef struct {
   text request, body;
   pool *pool;
   server *server;
-  int fd;
+  input in;
   unsigned long long sent, accepted, ended;
   long long sum;
   bool broken;
@@ -663,7 +688,7 @@ PUBLIC char gman_sum_init(UDF_INIT *init, UDF_ARGS *args, char *message) {
     snprintf(message, MESSAGE_SIZE, "out of memory");
     return 1;
   }
-  state->fd = -1;
+  begin(&state->in, -1);
   init->ptr = (char *)state;
   init->maybe_null = 1;
   init->const_item = 0;
@@ -671,12 +696,12 @@ PUBLIC char gman_sum_init(UDF_INIT *init, UDF_ARGS *args, char *message) {
 }
 
 static void sum_end(sum_state *state) {
-  if (state->fd >= 0) {
-    if (!state->broken && state->sent == state->ended) check_in(state->server, state->fd);
-    else close(state->fd);
+  if (state->in.fd >= 0) {
+    if (!state->broken && state->sent == state->ended && !buffered(&state->in)) check_in(state->server, state->in.fd);
+    else close(state->in.fd);
   }
   if (state->pool) release(state->pool);
-  state->fd = -1;
+  begin(&state->in, -1);
   state->pool = NULL;
 }
 
@@ -700,7 +725,7 @@ PUBLIC void gman_sum_deinit(UDF_INIT *init) {
 /* Read one packet of the group. */
 static void sum_receive(sum_state *state, int64_t deadline) {
   uint32_t kind;
-  enum outcome outcome = receive_packet(state->fd, &kind, &state->body, deadline);
+  enum outcome outcome = receive_packet(&state->in, &kind, &state->body, deadline);
   if (outcome != DONE) {
     fail("%s: not all results arrived", state->server->name);
     if (state->accepted < state->sent) give_up(state->server, outcome); /* else only a worker is slow */
@@ -722,14 +747,14 @@ static void sum_receive(sum_state *state, int64_t deadline) {
 
 static bool sum_connect(sum_state *state, piece function) {
   state->pool = pool_for(function);
-  for (int s = 0; state->pool && s < state->pool->count && state->fd < 0; s++) {
+  for (int s = 0; state->pool && s < state->pool->count && state->in.fd < 0; s++) {
     bool reused = true;
     state->server = &state->pool->servers[s];
-    state->fd = check_out(state->server, &reused);
-    if (state->fd < 0 && !reused) give_up(state->server, CLOSED);
+    begin(&state->in, check_out(state->server, &reused));
+    if (state->in.fd < 0 && !reused) give_up(state->server, CLOSED);
   }
   if (!state->pool) fail("no servers: call gman_servers_set('host:4730') first");
-  return state->fd >= 0;
+  return state->in.fd >= 0;
 }
 
 PUBLIC void gman_sum_add(UDF_INIT *init, UDF_ARGS *args, char *is_null, char *error) {
@@ -738,7 +763,7 @@ PUBLIC void gman_sum_add(UDF_INIT *init, UDF_ARGS *args, char *is_null, char *er
   piece function = argument(args, 0), value = argument(args, 1);
   if (state->broken || !args->args[1]) return;
   *last_error = 0;
-  if (!valid(function, (piece){"", 0}, value) || (state->fd < 0 && !sum_connect(state, function))) {
+  if (!valid(function, (piece){"", 0}, value) || (state->in.fd < 0 && !sum_connect(state, function))) {
     state->broken = true;
     return;
   }
@@ -746,8 +771,8 @@ PUBLIC void gman_sum_add(UDF_INIT *init, UDF_ARGS *args, char *is_null, char *er
   add_submit(&state->request, SUBMIT_JOB, function, (piece){"", 0}, value);
   state->sent++;
   /* A server whose answers nobody reads stops reading itself: take what is there before sending more. */
-  while (!state->broken && wait_for(state->fd, POLLIN, 0)) sum_receive(state, now_ms() + option(REPLY_TIMEOUT));
-  if (!state->broken && send_all(state->fd, state->request.data, state->request.size, now_ms() + option(REPLY_TIMEOUT)) != DONE) {
+  while (!state->broken && (buffered(&state->in) || wait_for(state->in.fd, POLLIN, 0))) sum_receive(state, now_ms() + option(REPLY_TIMEOUT));
+  if (!state->broken && send_all(state->in.fd, state->request.data, state->request.size, now_ms() + option(REPLY_TIMEOUT)) != DONE) {
     fail("%s: connection closed", state->server->name);
     state->broken = true;
   }
