@@ -30,7 +30,6 @@ from benchmarks.tools.figures import floor, median, spread
 from benchmarks.tools.stages import Stages
 from benchmarks.tools.workload import ROWS, TABLES, create_tables, total, write_workload
 from syncbridge.capture.connection import Position
-from tests.cli import in_process
 from tests.servers import MariaDB, Redis
 
 #: Peer -> how many times as fast we are at least.
@@ -87,7 +86,7 @@ class Ours:
                 began, before = time.perf_counter(), self._cpu(stages)
                 wait_for_last(client, stages)
                 seconds, after = time.perf_counter() - began, self._cpu(stages)
-        verify(stages.config)
+        stages.verify()
         return CatchUp(seconds, {name: used - before[name] for name, used in after.items()})
 
     def _cpu(self, stages: Stages) -> dict[str, float]:
@@ -109,13 +108,6 @@ def wait_for_last(client: redis.Redis, stages: Stages) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError(f"not caught up after {PATIENCE:.0f} s:\n{stages.log()}")
         time.sleep(0.005)
-
-
-def verify(config: Path) -> None:
-    """Raises RuntimeError when a row and its hash differ."""
-    done = in_process("verify", "--config", config, "--settle", "0")
-    if done.returncode:
-        raise RuntimeError(f"verify found differences:\n{done.stdout}{done.stderr}")
 
 
 def write_backlog(server: MariaDB, rows: int) -> tuple[Position, int]:

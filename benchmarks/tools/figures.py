@@ -22,5 +22,5 @@ def spread(values: Sequence[float]) -> str:
 def floor(what: str, found: float, least: float) -> bool:
     """Print a ratio and whether it reaches its floor."""
     met = found >= least
-    print(f"  {'pass' if met else 'FAIL'}  {what}: {found:.1f}x (floor {least:g}x)")
+    print(f"  {'pass' if met else 'FAIL'}  {what}: {found:{'.2f' if found < 1 else '.1f'}}x (floor {least:g}x)")
     return met

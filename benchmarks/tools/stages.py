@@ -17,6 +17,7 @@ from benchmarks.tools.machine import cpu_seconds
 from syncbridge.demo.process import spawn, tail
 from syncbridge.sinks.keys import marks_key
 from syncbridge.state import State
+from tests.cli import in_process
 from tests.servers import MariaDB, Redis, eventually, free_port
 from tests.servers.job_server import Peer
 
@@ -43,7 +44,7 @@ class Stages:
             "http": {"listen": "off"},
             "mappings": list(mappings),
         }
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text(yaml.safe_dump(settings))
 
     def start(self) -> None:
@@ -81,6 +82,17 @@ class Stages:
                 return read and client.hlen(marks_key(NAME)) == LANES
 
         eventually(current, timeout=60, message=self.log)
+
+    def snapshot_began(self) -> float:
+        """When the first table was asked for (Unix time)."""
+        with closing(State.open(self._url, NAME)) as state:
+            return min(row.started_at for row in state.snapshots.all())
+
+    def verify(self) -> None:
+        """Compare every row with its hash. Raises RuntimeError when one differs."""
+        done = in_process("verify", "--config", self.config, "--settle", "0")
+        if done.returncode:
+            raise RuntimeError(f"verify found differences:\n{done.stdout}{done.stderr}")
 
     def _idle_workers(self) -> int | None:
         """How many workers wait for jobs of the first lane; None while nobody answers."""

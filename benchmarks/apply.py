@@ -1,0 +1,161 @@
+"""Guarded hash writes against redis-benchmark: our sink beside HSET of the same 8 fields, pipelined, on one Redis.
+
+    python benchmarks/apply.py [--rows 80000] [--runs 3]
+
+Private Redis (appendonly, everysec). Ours: operations of eight lanes side by side, packed, sent and answered as workers
+do it, each write only where its version is newer; fresh keys, then the same keys again. Beside them the whole way of a
+worker from job bytes on (JSON, mapping, packing, script). redis-benchmark: 4 connections, 100 commands in flight on
+each. After every run all hashes are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.tools import machine
+from benchmarks.tools.figures import floor, median, spread
+from syncbridge.capture.changes import Shape, Transaction, row_events
+from syncbridge.capture.lanes import MAX_EVENTS, lane_of
+from syncbridge.config import Config, parse_config
+from syncbridge.event import Event, encode_job
+from syncbridge.sinks.connection import connect
+from syncbridge.sinks.plan import Plan
+from syncbridge.sinks.sink import Sink
+from syncbridge.state import State
+from tests.servers import Redis
+
+FLOOR = 0.28
+LANES, JOBS_TOGETHER = 8, 8
+FIELDS = {f"field{number}": f"value{number:020d}" for number in range(8)}
+FRESH, AGAIN, WORKER, PEER = "fresh keys", "the same keys again", "again, from job bytes on", "redis-benchmark HSET"
+
+
+class Silent:
+    def applied(self, table: str, op: str, outcome: str, count: int) -> None: ...
+
+    def apply_seconds(self, seconds: float) -> None: ...
+
+    def queue_wait_seconds(self, seconds: float) -> None: ...
+
+
+def jobs(rows: int, place: int) -> list[list[bytes]]:
+    """Lane -> its jobs: every row once, in a transaction at this place of the binlog."""
+    now = time.time_ns() // 1000
+    transaction = Transaction(
+        pipeline="bench", epoch=1, server_id=1, gtid="0-1-1", file="binlog.000001", file_number=1, pos=place, ts_us=now
+    )
+    shape = Shape("bench", "wide", ("id",), {})
+    images = [{"id": number, **FIELDS, "field0": f"value{place:020d}"} for number in range(rows)]
+    lanes: list[list[Event]] = [[] for _ in range(LANES)]
+    for one in row_events(transaction, shape, "c", images, now):
+        lanes[lane_of("bench", "wide", list(one["key"].values()), LANES)].append(one)
+    return [[encode_job(lane[n : n + MAX_EVENTS]) for n in range(0, len(lane), MAX_EVENTS)] for lane in lanes]
+
+
+async def apply_plans(sink: Sink, lanes: Sequence[Sequence[Plan]]) -> None:
+    async def one(number: int, plans: Sequence[Plan]) -> None:
+        for plan in plans:
+            await sink.perform(plan, number)
+
+    await asyncio.gather(*(one(number, plans) for number, plans in enumerate(lanes)))
+
+
+async def work(sink: Sink, lanes: Sequence[Sequence[bytes]]) -> None:
+    async def one(number: int, jobs: Sequence[bytes]) -> None:
+        for first in range(0, len(jobs), JOBS_TOGETHER):
+            await sink.perform(sink.planner.plan(jobs[first : first + JOBS_TOGETHER], time.time()), number)
+
+    await asyncio.gather(*(one(number, jobs) for number, jobs in enumerate(lanes)))
+
+
+def planned(sink: Sink, lanes: Sequence[Sequence[bytes]]) -> list[list[Plan]]:
+    return [
+        [sink.planner.plan(jobs[n : n + JOBS_TOGETHER], time.time()) for n in range(0, len(jobs), JOBS_TOGETHER)]
+        for jobs in lanes
+    ]
+
+
+def compare(server: Redis, rows: int, place: int) -> None:
+    """Raises RuntimeError unless every hash is what the last write said."""
+    expected = {name.encode(): text.encode() for name, text in {**FIELDS, "field0": f"value{place:020d}"}.items()}
+    with server.client() as client:
+        for first in range(0, rows, 5000):
+            pipe = client.pipeline(transaction=False)
+            for number in range(first, min(rows, first + 5000)):
+                pipe.hgetall(f"wide:{number}")
+            for number, found in enumerate(pipe.execute(), first):
+                del found[b"_v"]
+                if found.pop(b"id") != b"%d" % number or found != expected:
+                    raise RuntimeError(f"wide:{number} holds {found}")
+
+
+def peer(server: Redis, rows: int) -> float:
+    """HSETs per second."""
+    pairs = [text for pair in FIELDS.items() for text in pair]
+    done = subprocess.run(
+        ["redis-benchmark", "-p", str(server.port), "-P", "100", "-c", "4", "-n", str(rows), "-r", str(rows), "--csv",
+         "HSET", "peer:__rand_int__", *pairs],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return float(done.stdout.splitlines()[-1].split('","')[1].strip('"'))
+
+
+async def one_run(server: Redis, config: Config, rows: int, run: int) -> dict[str, float]:
+    """What -> rows per second."""
+    state = State.open(config.state, config.name)
+    sink = Sink(config, await connect(config.sink), state, Silent())
+    rates: dict[str, float] = {}
+    for step, what in enumerate((FRESH, AGAIN, WORKER)):
+        place = 10 * run + step + 1
+        lanes = jobs(rows, place)
+        plans = planned(sink, lanes) if what != WORKER else []
+        began = time.perf_counter()
+        await (work(sink, lanes) if what == WORKER else apply_plans(sink, plans))
+        rates[what] = rows / (time.perf_counter() - began)
+        compare(server, rows, place)
+    await sink.link.close()
+    state.close()
+    return rates
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=80_000)
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
+    print(machine.describe())
+    rates: dict[str, list[float]] = {what: [] for what in (FRESH, AGAIN, WORKER, PEER)}
+    for run in range(options.runs):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Redis(appendonly=True, appendfsync="everysec", auto_aof_rewrite_percentage=0) as server,
+        ):
+            config = parse_config(
+                f'{{name: bench, source: {{url: "mysql://u@127.0.0.1:1"}}, sink: {{url: "{server.url()}"}},'
+                f' state: "sqlite:///{folder}/state.db", mappings: [{{table: bench.wide, key: "wide:{{id}}"}}]}}'
+            )
+            for what, rate in asyncio.run(one_run(server, config, options.rows, run)).items():
+                rates[what].append(rate)
+            rates[PEER].append(peer(server, options.rows))
+    print("\nrows/s, median [range]; every hash compared")
+    for what, figures in rates.items():
+        print(f"  {what:<28}{spread(figures):>24}")
+    print("ratios, medians of this run:")
+    met = [
+        floor(f"guarded hash apply, {what}, to {PEER}", median(rates[what]) / median(rates[PEER]), FLOOR)
+        for what in (FRESH, AGAIN)
+    ]
+    return 0 if all(met) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

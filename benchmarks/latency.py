@@ -1,0 +1,144 @@
+"""From commit to Redis: how long a single-row transaction takes at 1,000 of them a second.
+
+    python benchmarks/latency.py [--rate 1000] [--seconds 15] [--runs 3]
+
+Private MariaDB (fsync at every commit) and Redis (appendonly, everysec). Four connections of one process insert rows at
+an even pace and note when each commit was answered; Redis tells of each hash as it is written (keyspace notifications).
+At the end `syncbridge verify` compares every row. Floors: half of the rows within 10 ms, 99 % within 60 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import sys
+import tempfile
+import time
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from threading import Barrier
+
+import pymysql
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.tools import machine
+from benchmarks.tools.figures import median, spread
+from benchmarks.tools.stages import Stages
+from benchmarks.tools.workload import create_tables, sbtest_row
+from tests.servers import MariaDB, Redis
+
+#: Percentile -> milliseconds at most.
+FLOORS = {50: 10.0, 99: 60.0}
+MAPPINGS = [{"table": "bench.sbtest", "key": "sbtest:{id}", "type": "hash"}]
+#: One connection alone waits for every fsync.
+WRITERS = 4
+#: A run says nothing when the source fell behind the asked rate by more than this.
+SHORTFALL = 0.05
+#: Nothing is told for so long, and the run is over, seconds.
+SILENCE = 20.0
+#: Rows at the start that are not counted, seconds: connections and caches get warm.
+WARM_UP = 1.0
+
+
+def write(port: int, first: int, count: int, rate: float) -> tuple[float, list[float]]:
+    """Insert rows `first`… one by one at an even pace; commits a second, and when each was answered (monotonic)."""
+    dice = random.Random(first)
+    statements = [f"INSERT INTO sbtest VALUES {sbtest_row(dice, first + number)}" for number in range(count)]
+    answered = [0.0] * count
+    barrier = Barrier(WRITERS)
+
+    def one(writer: int) -> float:
+        connection = pymysql.connect(host="127.0.0.1", port=port, user="root", database="bench", autocommit=True)
+        with connection, connection.cursor() as cursor:
+            barrier.wait()
+            began = time.monotonic()
+            for number in range(writer, count, WRITERS):
+                pause = began + number / rate - time.monotonic()
+                if pause > 0:
+                    time.sleep(pause)
+                cursor.execute(statements[number])
+                answered[number] = time.monotonic()
+        return began
+
+    with ThreadPoolExecutor(WRITERS) as threads:
+        began = min(threads.map(one, range(WRITERS)))
+    return count / (max(answered) - began), answered
+
+
+def arrivals(store: Redis, first: int, count: int, writer: Future[tuple[float, list[float]]]) -> list[float]:
+    """When each row's hash was written, as Redis tells it (monotonic)."""
+    seen: dict[int, float] = {}
+    with store.client() as client, client.pubsub(ignore_subscribe_messages=True) as told:
+        told.psubscribe("__keyspace@0__:sbtest:*")
+        last = time.monotonic()
+        while len(seen) < count:
+            message = told.get_message(timeout=1.0)
+            now = time.monotonic()
+            if message is not None:
+                seen.setdefault(int(message["channel"].rpartition(b":")[2]), now)
+                last = now
+            elif now - last > SILENCE:
+                if writer.done():
+                    writer.result()
+                raise RuntimeError(f"only {len(seen)} of {count} rows came to Redis")
+    return [seen[first + number] for number in range(count)]
+
+
+def percentile(values: list[float], percent: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rate", type=float, default=1000, help="transactions a second")
+    parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
+    print(machine.describe())
+    count, ignored = int(options.rate * (options.seconds + WARM_UP)), int(options.rate * WARM_UP)
+    figures: dict[float, list[float]] = {50: [], 90: [], 99: [], 100: []}
+    rates: list[float] = []
+    folder = Path(tempfile.mkdtemp(prefix="latency-"))
+    try:
+        with (
+            ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process,
+            MariaDB(binlog_row_metadata="FULL") as server,
+            Redis(appendonly=True, appendfsync="everysec", notify_keyspace_events="Kh") as store,
+        ):
+            create_tables(server)
+            with Stages(folder / "pipeline", server, store, MAPPINGS) as stages:
+                stages.start_capture()
+                stages.wait_current()
+                for run in range(options.runs):
+                    first = run * count
+                    writer = process.submit(write, server.port, first, count, options.rate)
+                    came = arrivals(store, first, count, writer)
+                    rate, answered = writer.result()
+                    rates.append(rate)
+                    waits = [1000 * (there - here) for here, there in zip(answered, came, strict=True)][ignored:]
+                    for percent, found in figures.items():
+                        found.append(percentile(waits, percent))
+                    latest = ", ".join(f"p{percent:g} {found[-1]:.1f} ms" for percent, found in figures.items())
+                    print(f"run {run + 1}: {rate:,.0f} transactions/s, {latest}", flush=True)
+            stages.verify()
+    finally:
+        shutil.rmtree(folder)
+    print(f"\ncommit to Redis, {options.rate:,.0f}/s, ms, median [range]; verify found 0 differences")
+    for percent, found in figures.items():
+        print(f"  p{percent:<4g}{spread(found):>24}")
+    met = median(rates) >= options.rate * (1 - SHORTFALL)
+    if not met:
+        print(f"  FAIL  the source reached only {median(rates):,.0f} transactions/s")
+    for percent, most in FLOORS.items():
+        good = median(figures[percent]) <= most
+        met &= good
+        print(f"  {'pass' if good else 'FAIL'}  p{percent}: {median(figures[percent]):.1f} ms (at most {most:g} ms)")
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
