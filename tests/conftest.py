@@ -8,6 +8,7 @@
 `new_gearmand`                      the same for Debian's gearmand: new_gearmand(queue_type="libsqlite3").
 `source`                            runs the test twice: on the shared MariaDB and on the shared MySQL.
 `new_source`                        the same for private servers: new_source(binlog_checksum="NONE").
+`capturing`                         runs the test once for each way of capturing, see tests/capturing.py.
 `udf_library`                       a plugin folder with the UDF library: new_source(plugin_dir=str(udf_library)).
 
 A missing server fails the test with a sentence; it never skips.
@@ -23,6 +24,7 @@ from typing import TypeVar
 
 import pytest
 
+from tests.capturing import BINLOG, OUTBOX, Capturing
 from tests.servers import (
     Gearmand,
     MariaDB,
@@ -174,3 +176,9 @@ def new_source(request: pytest.FixtureRequest) -> Callable[..., SqlServer]:
 def udf_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A plugin folder with the UDF library, for the option plugin_dir."""
     return udf.build(tmp_path_factory.mktemp("plugins"))
+
+
+@pytest.fixture(params=[BINLOG, OUTBOX], ids=lambda way: way.name)
+def capturing(request: pytest.FixtureRequest) -> Capturing:
+    way: Capturing = request.param
+    return way

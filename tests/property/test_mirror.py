@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import given as hypothesis_given
 from hypothesis import strategies as st
 
-from tests.pipeline import Pipeline, wait_same
+from tests.capturing import BINLOG, Capturing
+from tests.pipeline import wait_same
 from tests.servers import Redis, SqlServer
 
 KEYS = st.integers(0, 12)
@@ -43,14 +45,19 @@ DDL = st.sampled_from(
         "CREATE TABLE items_new LIKE items",
     )
 )
+TRANSACTIONS = st.lists(TRANSACTION, min_size=1, max_size=12)
 STEPS = st.lists(st.one_of(TRANSACTION, TRANSACTION, TRANSACTION, DDL), min_size=1, max_size=12)
+#: Examples of each. Without a binlog DDL is noticed within seconds, and so long an example with DDL takes.
+EXAMPLES = ((25, STEPS),)
+TRIGGER_EXAMPLES = ((40, TRANSACTIONS), (4, STEPS))
 
 
 class Writer:
     """Carries steps out; a statement that the server refuses is simply one that did nothing."""
 
-    def __init__(self, source: SqlServer) -> None:
+    def __init__(self, source: SqlServer, after_ddl: Callable[[], None]) -> None:
         self.connection = source.connect(autocommit=False)
+        self.after_ddl = after_ddl
         self.count = 0
         self.extras: list[int] = []
         self.transactions = self.statements = 0
@@ -100,32 +107,46 @@ class Writer:
         except pymysql.err.MySQLError:
             return
         self.statements += 1
+        self.after_ddl()
         if "ADD COLUMN" in statement:
             self.extras.append(self.count)
         elif "DROP COLUMN" in statement:
             self.extras.pop()
 
 
-def test_any_transactions_with_ddl_between_are_mirrored(source: SqlServer, redis_server: Redis, tmp_path: Path) -> None:
+def test_any_transactions_with_ddl_between_are_mirrored(
+    source: SqlServer, redis_server: Redis, tmp_path: Path, capturing: Capturing
+) -> None:
+    source.execute("DROP DATABASE IF EXISTS syncbridge")
     source.execute("CREATE TABLE items (id INT PRIMARY KEY, v VARCHAR(40) CHARACTER SET utf8mb4, n BIGINT)")
     mappings = [{"table": f"{source.database}.items", "key": "i:{id}"}]
-    pipeline = Pipeline(tmp_path, source, redis_server, mappings, sink={"workers": 2})
-    writer = Writer(source)
-    compared = 0
+    pipeline = capturing.pipeline(tmp_path, source, redis_server, mappings, sink={"workers": 2})
+    capturing.install(pipeline)
+    writer = Writer(source, lambda: capturing.install(pipeline))
+    examples = compared = 0
 
-    @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck), print_blob=False)
-    @hypothesis_given(STEPS)
     def check(steps: list[Any]) -> None:
-        nonlocal compared
+        nonlocal examples, compared
         for step in steps:
             writer.step(step)
         compared += wait_same(pipeline, "items", "i:", timeout=30)
+        examples += 1
 
     with pipeline.running():
-        check()
+        for count, strategy in EXAMPLES if capturing is BINLOG else TRIGGER_EXAMPLES:
+            chosen = settings(
+                max_examples=count,
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+                print_blob=False,
+            )
+            chosen(hypothesis_given(strategy)(check))()
+        verified = pipeline.command("verify")
+        assert verified.returncode == 0, verified.stdout + verified.stderr
     writer.connection.close()
     print(
-        f"\n{source.flavor}: {writer.transactions} transactions, {writer.statements} DDL statements,"
-        f" {compared} rows compared"
+        f"\n{source.flavor}, {capturing.name}: {examples} examples, {writer.transactions} transactions,"
+        f" {writer.statements} DDL statements, {compared} rows compared"
     )
     assert writer.transactions > 10

@@ -1,0 +1,39 @@
+"""The ways of capturing, for tests that run in each: what sync.yaml says, and what a user of triggers has to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.pipeline import Pipeline
+from tests.servers import Redis, SqlServer
+
+
+@dataclass(frozen=True, slots=True)
+class Capturing:
+    """`transport` is empty where the binlog is read."""
+
+    name: str
+    transport: str = ""
+
+    def pipeline(
+        self, folder: Path, source: SqlServer, redis: Redis, mappings: Sequence[dict[str, Any]], **more: Any
+    ) -> Pipeline:
+        """Not started; install() comes first."""
+        made = Pipeline(folder, source, redis, mappings, **more)
+        if self.transport:
+            made.settings["source"] |= {"capture": "trigger", "trigger": {"transport": self.transport}}
+            made.write_config()
+        return made
+
+    def install(self, pipeline: Pipeline) -> None:
+        """Before the first start, and after DDL on mapped tables."""
+        if self.transport:
+            done = pipeline.command("triggers", "install")
+            assert done.returncode == 0, done.stderr
+
+
+BINLOG = Capturing("binlog")
+OUTBOX = Capturing("outbox", "outbox")
