@@ -123,7 +123,9 @@ def test_deleting_does_not_wait_for_an_open_transaction(made: SqlServer) -> None
         assert took < 0.9
 
 
-def test_rows_that_somebody_has_locked_are_deleted_later(made: SqlServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_somebody_has_locked_are_deleted_later_and_in_order(
+    made: SqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_DELETE_AGAIN", 0.05)
     with reading(made) as outbox:
         made.execute(rows(5))
@@ -133,7 +135,9 @@ def test_rows_that_somebody_has_locked_are_deleted_later(made: SqlServer, monkey
             outbox.delete(found)
             made.execute(rows(1))
             assert ids(outbox) == [6]
-        eventually(lambda: outbox.poll() or made.value(f"SELECT GROUP_CONCAT(id) FROM {TABLE} WHERE id > 0") == "6")
+            outbox.delete([6])
+            assert made.value(f"SELECT COUNT(*) FROM {TABLE} WHERE id > 0") == 6, "never a newer one before an older"
+        eventually(lambda: outbox.poll() or made.value(f"SELECT COUNT(*) FROM {TABLE} WHERE id > 0") == 0)
 
 
 def test_ids_that_were_taken_back_are_given_up_and_open_ones_are_not(
@@ -239,3 +243,14 @@ def test_settings_of_the_server(new_source: Callable[..., SqlServer]) -> None:
         outbox._next_delete = 0.0
         assert ids(outbox) == []
         assert source.value(f"SELECT COUNT(*) FROM {TABLE} WHERE id > 0") == 1
+
+
+def test_what_is_not_committed_is_never_read(made: SqlServer) -> None:
+    """The look behind reads it; nothing of how it reads may stick to the next statement."""
+    with session(made) as open_one, reading(made) as outbox:
+        open_one.execute(rows(3))
+        assert ids(outbox) == []
+        made.execute(rows(1))
+        assert ids(outbox) == [4]
+        outbox._next_look = 0.0
+        assert ids(outbox) == []

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from syncbridge.state import State
 from tests.integration.trigger_tools import ORDERS, Sessions, insert, installed, triggered
 from tests.pipeline import Pipeline, mirrored_hashes, wait_same
 from tests.servers import Redis, SqlServer, eventually
@@ -150,3 +151,20 @@ def test_an_emptied_outbox_and_a_lost_state_read_everything_again(pipeline: Pipe
     with pipeline.running():
         assert wait_same(pipeline, "orders", "order:") == 90
     assert len(mirrored_hashes(pipeline.redis, "order:*")) == 90
+
+
+@pytest.mark.parametrize("source", ["mariadb"], indirect=True)
+def test_a_redis_that_lost_data_while_nobody_captured_is_filled_again(pipeline: Pipeline, source: SqlServer) -> None:
+    """What a worker files when it finds Redis restarted (sinks/marks.py)."""
+    insert(source, *range(100))
+    installed(pipeline)
+    with pipeline.running():
+        wait_same(pipeline, "orders", "order:")
+    with pipeline.redis.client() as client:
+        client.delete("order:1", "order:2")
+    state = State.open(f"sqlite:///{pipeline.folder}/state.db", "shop")
+    state.requests.file("rewind", payload={"version": "0" * 40})
+    with pipeline.running():
+        assert wait_same(pipeline, "orders", "order:") == 100
+        assert state.requests.pending() == []
+    state.close()

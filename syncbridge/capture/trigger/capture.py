@@ -47,6 +47,7 @@ from syncbridge.version import Version
 
 log = logging.getLogger(__name__)
 
+_NO_REWIND = "Redis lost data, and an outbox does not go back"
 CHECKPOINT_INTERVAL = 0.5
 HOUSEKEEPING_INTERVAL = 1.0
 #: Between two looks at the catalogue, seconds.
@@ -156,6 +157,9 @@ class TriggerCapture:
         refuse_several_primaries(control)
         outbox = Outbox(self._config.name, self._source.connect)
         try:
+            rewinds = self._state.requests.pending(REWIND)
+            if rewinds and not self._afresh:  # filed while nobody captured
+                self._afresh = _NO_REWIND
             start = self._beginning(server, queue_id, outbox)
             self._tables.restore(_version(start.epoch, start.last))
             schemas = load(control, self._config, self._tables)
@@ -178,7 +182,7 @@ class TriggerCapture:
             outbox.close()
             raise
         self._afresh = ""
-        self._state.requests.done(*(request.id for request in self._state.requests.pending(REWIND)))
+        self._state.requests.done(*(request.id for request in rewinds))
         log.info("reading the %s on %s, outbox id %d, epoch %d", self._place, server.version_text, start.last,
                  session.epoch.value)  # fmt: skip
         return session
@@ -318,7 +322,7 @@ class TriggerCapture:
     def _housekeeping(self) -> None:
         self._snapshots.take_requests()
         if self._state.requests.pending(REWIND):
-            raise PositionLost("Redis lost data, and an outbox does not go back")
+            raise PositionLost(_NO_REWIND)
         self._snapshots.poll_requests()
         with source_errors(self._source.settings):
             if self._source.stepped_down(self._session.control):

@@ -11,6 +11,7 @@ import logging
 import random
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -66,9 +67,9 @@ class Outbox:
         #: Up to here every id was read or is a gap; None before the first poll.
         self._place: int | None = None
         self._gaps = Gaps()
-        #: Rows that were read; those of them that could not be deleted when it was time.
+        #: Rows that were read; those of them that are to be deleted, in this order.
         self._taken: set[int] = set()
-        self._undeleted: set[int] = set()
+        self._durable: deque[list[int]] = deque()
         #: Behind which id the next look goes on.
         self._looked = _MARK
         self._next_poll = self._next_look = self._next_delete = 0.0
@@ -110,8 +111,7 @@ class Outbox:
             self._place = self._begin()
         if now >= self._next_look:
             self._look_behind(now)
-        if self._undeleted and now >= self._next_delete:
-            self._delete_again(now)
+        self._delete_durable(now)
         began = time.monotonic()
         ids, more = self._visible()
         took = time.monotonic() - began
@@ -191,22 +191,21 @@ class Outbox:
     # -- deleting ------------------------------------------------------------------------------------------------------
 
     def delete(self, ids: Iterable[int]) -> None:
-        """These rows are durable in the queue. What somebody has locked is deleted later."""
-        ordered = sorted(ids)
-        for start in range(0, len(ordered), _DELETE):
-            some = ordered[start : start + _DELETE]
-            if not self._delete(some):
-                self._undeleted.update(some)
-                self._next_delete = time.monotonic() + _DELETE_AGAIN
+        """These rows are durable in the queue. What somebody has locked is deleted later, and what came behind it.
 
-    def _delete_again(self, now: float) -> None:
-        ordered = sorted(self._undeleted)
-        for start in range(0, len(ordered), _DELETE):
-            some = ordered[start : start + _DELETE]
-            if not self._delete(some):
+        In the order of reading: a row that is read again after a crash may get a higher epoch, and must not beat a
+        change to the same row that was deleted.
+        """
+        ordered = sorted(ids)
+        self._durable += (ordered[start : start + _DELETE] for start in range(0, len(ordered), _DELETE))
+        self._delete_durable(time.monotonic())
+
+    def _delete_durable(self, now: float) -> None:
+        while self._durable and now >= self._next_delete:
+            if self._delete(self._durable[0]):
+                self._durable.popleft()
+            else:
                 self._next_delete = now + _DELETE_AGAIN
-                return
-            self._undeleted.difference_update(some)
 
     def _delete(self, ids: Sequence[int]) -> bool:
         # Each id is looked up by itself: a scan, and even the end of a range, would lock rows of transactions that are
