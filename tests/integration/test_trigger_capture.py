@@ -33,6 +33,7 @@ def test_rows_from_before_and_every_change_after_reach_redis(pipeline: Pipeline,
             "UPDATE orders SET total = total + 1, note = NULL WHERE id % 3 = 0",
             "UPDATE orders SET id = id + 10000 WHERE id % 10 = 7",
             "DELETE FROM orders WHERE id % 10 = 3",
+            "UPDATE IGNORE orders SET id = 1 WHERE id = 2",
         )
         with source.connect(autocommit=False) as connection, connection.cursor() as cursor:
             cursor.execute("UPDATE orders SET note = 'rolled back'")
