@@ -183,6 +183,67 @@ class Intake:
         batch.jobs.append(job)
         batch.answers.append((client, job, background))
 
+    def submit_run(
+        self, client: Client, name: bytes, priority: int, run: list[list[bytes]], now: float
+    ) -> list[Job] | None:
+        """submit() of many background jobs of one function, each [name, unique, payload], that arrived together.
+
+        Returns those that are accepted at once, for the client to be told (none where a commit comes first); None:
+        nothing is done, since some of them need a look of their own. Spares half of what submit() costs for each.
+        """
+        holdings, first, count = self._holdings, self.next_id, len(run)
+        limits, function, size = holdings.limits, holdings.functions.get(name), sum([len(job[2]) for job in run])
+        if function is None or function.max_queued is not None or self.away or self._behind:
+            return None
+        if first + count > self.reserved or holdings.count + count > limits.max_jobs:
+            return None
+        line, uniques = function.lines[priority], [job[1] for job in run]
+        different = set(uniques)
+        named = different != {b""} and not function.lane
+        if named and (
+            len(different) < count
+            or b"" in different
+            or b"-" in different
+            or function.on_disk
+            or not function.joinable.keys().isdisjoint(different)
+        ):
+            return None
+        window = limits.window if len(holdings.jobs) < limits.windows else limits.small_window
+        volatile, beyond = self._volatile, line.on_disk or len(line.ready) + count > window
+        if holdings.bytes + size > limits.max_bytes or (volatile and beyond):
+            return None
+        clock, handle = int((now + holdings.epoch) * 1e6), holdings.handle_format
+        jobs = []
+        for number, (_, unique, payload) in enumerate(run, first):
+            key = unique if named else None
+            job = Job(number, function, priority, unique, payload, handle % number, key, clock)
+            job.background = True
+            job.queued = volatile
+            job.stored = not volatile
+            jobs.append(job)
+        self.next_id = first + count
+        holdings.jobs.update(zip(range(first, first + count), jobs, strict=True))
+        if named:
+            function.joinable.update(zip(uniques, jobs, strict=True))
+        holdings.count += count
+        holdings.bytes += size
+        holdings.payload_bytes += size
+        if not volatile:
+            function.arriving += count
+            batch = self._batches.gathering
+            batch.changes.adds += [job.record() for job in jobs]
+            batch.size += size + count * OVERHEAD
+            batch.jobs += jobs
+            batch.answers += [(client, job, True) for job in jobs]
+            return []
+        function.tallies[priority].submitted += count
+        holdings.touched.add(function)
+        holdings.count_queued(function, priority, count)
+        line.extend(jobs)
+        if function.sleepers:
+            self._sleepers.wake_for(function, count)
+        return jobs
+
     def _refusal(self, function: Function, priority: int, size: int, background: bool) -> str:
         """Why this job cannot be taken; empty: it can."""
         holdings = self._holdings

@@ -55,6 +55,12 @@ class Line:
         self.later.append(job)
         return True
 
+    def extend(self, jobs: list[Job]) -> None:
+        """append() of some that all lie within the window, while nothing is on disk."""
+        self.count += len(jobs)
+        self.ready.extend(jobs)
+        self.last = self.loaded = jobs[-1].id
+
     def put_back(self, job: Job) -> None:
         """Queue a job again, at the place its id gives it."""
         self.count += 1

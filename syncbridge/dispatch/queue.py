@@ -100,6 +100,7 @@ class JobQueue:
         self._housekeeping = Housekeeping(self.holdings, self._batches, self._endings, self._reading)
         #: What every job passes, without a call between.
         self.submit = self._intake.submit
+        self.submit_run = self._intake.submit_run
         self.grab = self._assignment.grab
         self.complete = self._endings.complete
         self._load(store)

@@ -462,8 +462,6 @@ class Connection(asyncio.Protocol):
         self.held = False
         self.closed = asyncio.get_running_loop().create_future()
         self._reading = True
-        #: It sends faster than its requests are dealt with.
-        self._late = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop has its own class
@@ -483,7 +481,7 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        held, self._late = self.session.held, self.session.pending
+        held = self.session.held
         self.session.receive(data, time.monotonic())
         self._server.partial += self.session.held - held
         if self._server.partial > self._limits.max_partial and self.session.held:
@@ -530,15 +528,12 @@ class Connection(asyncio.Protocol):
         """Go on with requests that had to wait."""
         if not self.transport.is_closing():
             self.session.resume(time.monotonic())
-            self._late = self._late and self.session.pending
             self._server.received(self)
             self._balance()
 
     def _balance(self) -> None:
         """Read only while what was read is dealt with."""
-        session = self.session
-        waits = session.pending and (self._late or session.behind)
-        wanted = not (self.held or session.blocked or waits or self._server.stopping)
+        wanted = not (self.held or self.session.blocked or self.session.pending or self._server.stopping)
         if wanted != self._reading and not self.transport.is_closing():
             self._reading = wanted
             if wanted:

@@ -26,9 +26,8 @@ _MAX_UNIQUE = p.MAX_UNIQUE
 MAX_CLIENT_ID = 127
 #: CAN_DO_TIMEOUT counts milliseconds, but no worker gets less than this, seconds.
 _LEAST_TIMEOUT = 1.0
-#: A peer that sends many requests at once gets its answers in pieces of this size, bytes: it works on the first while
-#: the server works on the next, and other peers have their turn between.
-_PIECE = 4096
+#: So many packets that arrive together are looked at for being submits of one kind.
+_RUN = 8
 #: The latest time a job can be due, Unix time: the year 9999.
 _LAST_SECOND = 253_402_300_799
 
@@ -64,6 +63,7 @@ class Session:
         self._holdings = queue.holdings
         self._pause = queue.limits.output_pause
         self._submit = queue.submit
+        self._queue_run = queue.submit_run
         self._grab_job = queue.grab
         self._complete = queue.complete
         #: For the `workers` command: the connection's number and address, the id it gave itself, and all the others.
@@ -101,11 +101,6 @@ class Session:
         return bool(self._inbox)
 
     @property
-    def behind(self) -> bool:
-        """They wait for more than the next turn."""
-        return self._grabbing is not None or len(self._output) > self._pause
-
-    @property
     def held(self) -> int:
         """Bytes of an incomplete packet."""
         return self._reader.held
@@ -117,16 +112,42 @@ class Session:
 
     def receive(self, data: bytes, now: float) -> None:
         """Take bytes from the peer and act on every complete packet."""
+        if self.closing:
+            return
         packets = self._reader.receive(data)
         if self._inbox or self._grabbing is not None or self.blocked:
             self._inbox.extend(packets)
             self.resume(now)
-        else:
+        elif len(packets) < _RUN or not self._submit_run(packets, now):
             self._work(packets, now)
+
+    def _submit_run(self, packets: list[p.Packet], now: float) -> bool:
+        """Take all packets, if they are SUBMIT_JOB_BG for one function and nothing is unusual about them."""
+        run: list[list[bytes]] = []
+        name = packets[0][1].partition(b"\0")[0]
+        for kind, body in packets:
+            if kind != p.SUBMIT_JOB_BG:
+                return False
+            job = body.split(b"\0", 2)
+            if len(job) != 3 or job[0] != name or len(job[1]) > _MAX_UNIQUE:
+                return False
+            run.append(job)
+        self._holdings.now = now
+        jobs = self._queue_run(self, name, NORMAL, run, now)
+        if jobs is None:
+            return False
+        self._unanswered += len(run) - len(jobs)
+        if jobs:
+            self._send(b"".join([_CREATED[len(job.handle)] + job.handle for job in jobs]))
+        if self._reader.error is not None:
+            self.closing = True
+        return True
 
     def resume(self, now: float) -> None:
         """Work on the inbox until it is empty or the peer has too much to read."""
-        if self._grabbing is not None and not self.closing:
+        if self.closing:
+            return
+        if self._grabbing is not None:
             self._holdings.now = now
             assigned, self._grabbing = self._grabbing, None
             self._grab(assigned, now)
@@ -138,12 +159,12 @@ class Session:
     def _work(self, packets: Iterable[p.Packet], now: float) -> None:
         """Act on packets; those that have to wait go to the inbox, which is empty."""
         self._holdings.now = now
-        output, handlers = self._output, _HANDLERS
+        output, pause, handlers = self._output, self._pause, _HANDLERS
         waiting = iter(packets)
         try:
             for kind, body in waiting:
                 handlers[kind](self, body, now)
-                if len(output) > _PIECE or self._grabbing is not None or self.closing:
+                if len(output) > pause or self._grabbing is not None or self.closing:
                     if not self.closing:
                         self._inbox.extend(waiting)
                     break

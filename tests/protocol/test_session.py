@@ -4,11 +4,13 @@ gearmand; here time can be moved and commits can fail."""
 from __future__ import annotations
 
 import os
+from random import Random
 
 import pytest
 
 from syncbridge import __version__
 from syncbridge.dispatch import packets as p
+from syncbridge.dispatch.limits import Limits
 from tests.protocol.socketless import Peer, SocketlessServer
 
 
@@ -310,13 +312,45 @@ def test_a_failed_commit_refuses_background_jobs_and_says_why(room: Room, client
     assert room.queue.jobs == 0
 
 
-def test_who_asks_much_at_once_is_answered_in_pieces(room: Room, client: Peer) -> None:
-    words = [b"%04d" % number * 100 for number in range(100)]
-    room.send(client, b"".join(p.request(p.ECHO_REQ, word) for word in words))
-    pieces = []
-    while client.session.output_size:
-        pieces.append(client.session.output_size)
-        room.turn()
-    assert max(pieces) < 5000
-    assert not client.session.pending
-    assert client.take() == [(p.ECHO_RES, word) for word in words]
+def submits(dice: Random, name: bytes) -> list[bytes]:
+    """Background submits as a client may send them together: mostly alike, now and then one that is not."""
+    kinds = dice.choice([[p.SUBMIT_JOB_BG], [p.SUBMIT_JOB_BG] * 20 + [p.SUBMIT_JOB_HIGH_BG, p.SUBMIT_JOB]])
+    uniques = dice.choice([[b""], [b"u%d" % n for n in range(1000)], [b"", b"-", b"u", b"v" * 65]])
+    names = dice.choice([[name], [name] * 30 + [b"g"]])
+    return [
+        p.request(dice.choice(kinds), dice.choice(names), dice.choice(uniques), b"%d" % number * dice.randrange(9))
+        for number in range(dice.randrange(8, 30))
+    ]
+
+
+@pytest.mark.parametrize("volatile", [False, True])
+def test_submits_that_arrive_together_are_as_good_as_one_by_one(volatile: bool) -> None:
+    """The same answers in the same order, and the same jobs, whatever the limits."""
+    taken = 0
+    for seed in range(150):
+        lived = []
+        for together in (True, False):
+            dice = Random(seed)
+            limits = Limits(
+                window=dice.choice([5, 8192]), max_jobs=dice.choice([25, 1000]), max_bytes=dice.choice([90, 9000])
+            )
+            room = Room(limits, volatile=volatile)
+            client, worker, lane = room.connect(), room.connect(), dice.choice([b"f", b"syncbridge.shop.0"])
+            room.send(worker, p.request(p.CAN_DO, lane) + p.request(p.PRE_SLEEP))
+            said = []
+            for _ in range(3):
+                packets = submits(dice, lane)
+                for data in [b"".join(packets)] if together else packets:
+                    room.send(client, data)
+                room.settle()
+                said.append((client.take(), worker.take()))
+                while grabbed := [body for kind, body in room.ask(worker, p.GRAB_JOB) if kind == p.JOB_ASSIGN]:
+                    said.append(grabbed)
+                    if dice.random() < 0.8:
+                        room.send(worker, p.request(p.WORK_COMPLETE, grabbed[0].split(b"\0")[0]))
+                room.send(worker, p.request(p.PRE_SLEEP))
+            holdings = room.queue.holdings
+            lived.append((said, holdings.count, holdings.bytes, holdings.payload_bytes, holdings.available))
+            taken += holdings.count
+        assert lived[0] == lived[1], seed
+    print(f"{taken} jobs left of 150 pairs")
