@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 #: A chunk ends at this many rows or about this many bytes, whichever comes first.
 MAX_ROWS = 2000
 MAX_BYTES = 16 * 1024 * 1024
+#: Pause after a failure, seconds: doubled with each one in a row, up to the maximum.
+_PAUSE, _MAX_PAUSE = 0.5, 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,7 @@ class ChunkReader(threading.Thread):
 
     def reset(self) -> int:
         """Open new connections: the source may be another server now. Answers the last token of the old one."""
+        self.trouble = None  # was the old server's
         self._resetting.set()
         return self._token
 
@@ -114,6 +117,7 @@ class ChunkReader(threading.Thread):
 
     def stop(self) -> None:
         self._stopping.set()
+        self._resetting.set()  # wakes it
         self._orders.put(None)
 
     def run(self) -> None:
@@ -126,11 +130,12 @@ class ChunkReader(threading.Thread):
 
     def _serve(self) -> None:
         while (order := self._orders.get()) is not None and not self._stopping.is_set():
-            pause = 0.5
+            pause = _PAUSE
             while not self._stopping.is_set():
                 if self._resetting.is_set():
                     self._resetting.clear()
                     self._disconnect()
+                    pause = _PAUSE
                 try:
                     chunk = self._read(order)
                 except ConfigError as error:
@@ -140,8 +145,8 @@ class ChunkReader(threading.Thread):
                     self.trouble = error
                     log.warning("cannot read %s.%s: %s (trying again)", order.db, order.table, error)
                     self._disconnect()
-                    self._stopping.wait(pause * (0.5 + random.random()))  # noqa: S311 - jitter
-                    pause = min(2 * pause, 30.0)
+                    self._interrupted(pause * (0.5 + random.random()))  # noqa: S311 - jitter
+                    pause = min(2 * pause, _MAX_PAUSE)
                     continue
                 self.trouble = None
                 if chunk is not None and not self._resetting.is_set():

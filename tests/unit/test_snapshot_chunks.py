@@ -1,0 +1,31 @@
+"""The thread that reads chunks: how it waits while the source is away."""
+
+from __future__ import annotations
+
+import queue
+
+import pytest
+
+from syncbridge.capture.snapshot import chunks
+from syncbridge.errors import TransientError
+from tests.servers import eventually
+
+
+def test_a_new_source_is_tried_at_once_however_long_the_old_one_was_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "_PAUSE", 600.0, raising=False)
+    attempts: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def connect(**_: object) -> None:
+        attempts.put(1)
+        raise TransientError("nobody there")
+
+    reader = chunks.ChunkReader("shop", connect, connect)
+    reader.start()
+    reader.read(chunks.ChunkOrder(db="shop", table="t", key_columns=lambda schema: ()))
+    eventually(lambda: reader.trouble is not None)
+    assert attempts.qsize() == 1
+    reader.reset()
+    eventually(lambda: attempts.qsize() == 2)
+    reader.stop()
+    reader.join(5)
+    assert not reader.is_alive()
