@@ -23,10 +23,13 @@ class Capturing:
     ) -> Pipeline:
         """Not started; install() comes first."""
         made = Pipeline(folder, source, redis, mappings, **more)
-        if self.transport:
-            made.settings["source"] |= {"capture": "trigger", "trigger": {"transport": self.transport}}
-            made.write_config()
+        self.configure(made)
         return made
+
+    def configure(self, pipeline: Pipeline) -> None:
+        if self.transport:
+            pipeline.settings["source"] |= {"capture": "trigger", "trigger": {"transport": self.transport}}
+            pipeline.write_config()
 
     def install(self, pipeline: Pipeline) -> None:
         """Before the first start, and after DDL on mapped tables."""

@@ -155,11 +155,12 @@ def test_kills_at_random_moments_lose_nothing(
 
 
 def test_a_redis_that_forgets_everything_is_filled_again(
-    new_mariadb: Callable[..., SqlServer], new_redis: Callable[..., Redis], tmp_path: Path
+    new_mariadb: Callable[..., SqlServer], new_redis: Callable[..., Redis], tmp_path: Path, capturing: Capturing
 ) -> None:
     source, redis = new_mariadb(), new_redis()
     create_items(source)
-    pipeline = Pipeline(tmp_path, source, redis, [{"table": "shop.items", "key": "item:{id}"}])
+    pipeline = capturing.pipeline(tmp_path, source, redis, [{"table": "shop.items", "key": "item:{id}"}])
+    capturing.install(pipeline)
     with pipeline.running():
         wait_same(pipeline, "shop.items", "item:")
         with writing(source, 1):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.capturing import Capturing
 from tests.marks import on_mariadb
 from tests.pipeline import Pipeline, mirrored_hashes, wait_same
 from tests.servers import Redis, SqlServer, eventually
@@ -151,9 +152,12 @@ def test_json_string_where_columns_ttl_and_on_delete(
 
 @on_mariadb
 def test_a_poison_row_does_not_stop_its_lane(
-    run: Callable[..., Pipeline], source: SqlServer, redis_server: Redis
+    run: Callable[..., Pipeline], source: SqlServer, redis_server: Redis, capturing: Capturing
 ) -> None:
+    source.execute("DROP DATABASE IF EXISTS syncbridge")
     pipeline = run(queue={"lanes": 1}, retry={"max_attempts": 2, "backoff": "100ms"})
+    capturing.configure(pipeline)
+    capturing.install(pipeline)
     with pipeline.running(), redis_server.client() as client:
         eventually(lambda: "done: 0 rows" in pipeline.log(), timeout=20)
         client.lpush("order:13", "not a hash")
