@@ -29,7 +29,7 @@ Row values, per column (`types` names the kind of every column that is not impli
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import orjson
 
@@ -74,11 +74,19 @@ def decode_job(workload: bytes) -> list[Event]:
         raise PermanentError(f"job is not JSON: {error}") from error
     events = decoded if isinstance(decoded, list) else [decoded]
     for event in events:
-        _validate(event)
+        try:
+            source = event["source"]
+            sound = event["format"] == FORMAT and event["op"] in OPERATIONS and "version" in event
+            sound = sound and "db" in source and "table" in source and type(source) is dict
+        except (KeyError, TypeError):
+            sound = False
+        if not sound:
+            _refuse(event)
     return events
 
 
-def _validate(event: Any) -> None:
+def _refuse(event: Any) -> NoReturn:
+    """Say what is wrong with something that should be an event."""
     if not isinstance(event, dict):
         raise PermanentError("job holds something that is not an event object")
     format_number = event.get("format")
@@ -89,6 +97,4 @@ def _validate(event: Any) -> None:
         )
     if event.get("op") not in OPERATIONS:
         raise PermanentError(f"event has unknown op {event.get('op')!r}")
-    source = event.get("source")
-    if not isinstance(source, dict) or "db" not in source or "table" not in source or "version" not in event:
-        raise PermanentError("event lacks source.db, source.table or version")
+    raise PermanentError("event lacks source.db, source.table or version")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from syncbridge import metrics
 from syncbridge.config import Config, HttpConfig, QueueConfig
 from syncbridge.errors import SyncbridgeError
+from syncbridge.garbage import relax_garbage_collection
 from syncbridge.parent import end_with_parent
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def run_capture(config: Config) -> None:
         capture = _build_capture(config, state, mirror)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: capture.stop())
+        relax_garbage_collection()
         try:
             capture.run()
         finally:
@@ -77,9 +79,6 @@ def _build_capture(config: Config, state: State, mirror: Mirror) -> Capture | Tr
 
 def run_server(settings: ServerSettings) -> None:
     """The job server until stopped."""
-    from syncbridge.dispatch.server import relax_garbage_collection
-
-    relax_garbage_collection()
     _run_async(settings.name, settings.http, _serve(settings))
 
 
@@ -95,6 +94,7 @@ async def _serve(settings: ServerSettings) -> None:
     from syncbridge.dispatch.service import Service
 
     service = Service(settings.queue, _open_store(settings.queue), private=settings.private)
+    relax_garbage_collection()
     stop, now = _stop_events()
     await service.start()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: _reload(service, settings))
@@ -172,6 +172,7 @@ async def _work(config: Config, functions: Sequence[str]) -> None:
         await worker.stop()
 
     stopper = asyncio.create_task(until_stopped())
+    relax_garbage_collection()
     try:
         await worker.run()
     finally:

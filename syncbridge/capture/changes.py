@@ -49,6 +49,10 @@ class Shape:
     #: Columns that the table had before: what they left in hashes goes with the next write.
     gone: tuple[str, ...] = ()
 
+    @property
+    def place(self) -> str:
+        return f"{self.db}.{self.table}"
+
     def key_of(self, row: Row) -> dict[str, Any]:
         return {name: row[name] for name in self.key_columns}
 

@@ -32,9 +32,11 @@ local pcall, sub, byte = redis.pcall, string.sub, string.byte
 local tombstone = tonumber(ARGV[4])
 
 -- The newest guard of a key: text, or nil; then whether it was in the companion; or nil, nil, error.
+-- For writers: then whether a string has to go, and whether there is neither key nor companion.
 local function hash_guard(key, companion)
   local stored = pcall('HGET', key, '_v')
   if type(stored) == 'string' then return stored, false end
+  if not stored and pcall('EXISTS', key, companion) == 0 then return nil, true, nil, false, true end
   local failed = type(stored) == 'table' and stored.err or nil
   if failed and (sub(failed, 1, 9) ~= 'WRONGTYPE' or pcall('TYPE', key).ok ~= 'string') then return nil, nil, failed end
   stored = pcall('GET', companion)
@@ -93,11 +95,12 @@ end
 
 local function write_hash(key, companion, at)
   local ttl, n, m, guard = ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), ARGV[at + 5]
-  local stored, from_companion, failed, replace = hash_guard(key, companion)
+  local stored, from_companion, failed, replace, absent = hash_guard(key, companion)
   if failed then return failed end
   local order = compare(stored, guard)
   if order ~= 1 then return order end
   if replace then pcall('DEL', key) end
+  if absent and (ttl == '0' or ttl == '') then return set_fields(key, at + 4, n) or 1 end
   failed = set_fields(key, at + 4, n) or delete_fields(key, at + 4 + n, m)
   if failed then return failed end
   if stored and from_companion then pcall('DEL', companion) end

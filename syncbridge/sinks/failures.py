@@ -74,7 +74,12 @@ def next_attempt(now: float, attempts: int, retry: RetryConfig) -> float:
     return now + min(retry.backoff * 2.0 ** min(attempts - 1, 60), retry.max_backoff)
 
 
+def oldest(now: float, tombstone: float) -> float:
+    """Payloads captured before (microseconds) must not be applied: what they contradict may be gone (DESIGN P2)."""
+    return (now - tombstone / 2) * 1_000_000
+
+
 def is_old(event: Event, now: float, tombstone: float) -> bool:
-    """Whether the payload must not be applied: what it contradicts may have been forgotten (DESIGN P2)."""
+    """Whether this payload must not be applied."""
     captured: Any = event.get("ts_us") or 0
-    return bool(captured < (now - tombstone / 2) * 1_000_000)
+    return bool(captured < oldest(now, tombstone))

@@ -10,6 +10,7 @@ import calendar
 import time
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
@@ -162,8 +163,16 @@ class CompiledMapping:
     def _write_hash(
         self, shape: Shape, key: bytes, row: Row, stamp: str | bytes, ttl: str, gone: Sequence[str]
     ) -> Operation:
+        values = shape.values(row)
+        if not (gone or shape.excluded or None in values):
+            arguments = shape.full_row.copy()
+            arguments[0], arguments[4] = ttl, stamp
+            arguments[6::2] = values
+            for place, converted in shape.converters:
+                arguments[place] = converted(arguments[place])
+            return Operation(WRITE_HASH, key, arguments)
         absent = []
-        arguments: list[Any] = [ttl, 0, 0, GUARD_FIELD, stamp]
+        arguments = [ttl, 0, 0, GUARD_FIELD, stamp]
         for column, field, convert in shape.plan:
             value = row[column]
             if value is None:
@@ -346,6 +355,18 @@ class Shape:
         #: Fields that an earlier configuration of this mapping may have written.
         hidden = [name for name in names if name not in self.shown and not name.startswith("_")]
         self.excluded = [name.encode() for name in hidden]
+        columns = [column for column, _, _ in self.plan]
+        #: The values of a row in the order of the plan.
+        self.values: Callable[[Row], Sequence[Any]] = (
+            itemgetter(*columns) if len(columns) > 1 else lambda row: [row[column] for column in columns]
+        )
+        #: The arguments that write a row without NULLs, but for its values, ttl and guard; and what converts values.
+        self.full_row: list[Any] = ["0", 2 * len(columns) + 2, 0, GUARD_FIELD, ""]
+        self.converters: list[tuple[int, Callable[[Any], Any]]] = []
+        for place, (_, field, convert) in enumerate(self.plan):
+            self.full_row += (field, None)
+            if convert is not None:
+                self.converters.append((6 + 2 * place, convert))
         template, value = mapping.templates
         self.key = mapping.renderer(template, self, masked=False)
         self.value = mapping.renderer(value or template, self, masked=bool(mapping.config.columns.mask))

@@ -13,7 +13,7 @@ from typing import Any
 
 from syncbridge.errors import PermanentError
 from syncbridge.event import TRUNCATE, Event, decode_job, place
-from syncbridge.sinks.failures import error_class, error_text, is_old
+from syncbridge.sinks.failures import error_class, error_text, oldest
 from syncbridge.sinks.mapping import CompiledMapping, Mappings, Operation
 from syncbridge.state import FailedRow
 from syncbridge.version import ZERO
@@ -91,6 +91,7 @@ class Planner:
     def plan(self, workloads: Iterable[bytes], now: float) -> Plan:
         """The plan of consecutive jobs of a lane. Never raises for what is in them."""
         plan = Plan()
+        oldest_applied = oldest(now, self._tombstone)
         for workload in workloads:
             try:
                 events = decode_job(workload)
@@ -101,23 +102,24 @@ class Planner:
             check_size = 2 * len(workload) > self._max_value
             size = len(workload) // max(1, len(events))
             for event in events:
-                self._add(plan, event, now, size, check_size=check_size)
+                self._add(plan, event, oldest_applied, size, check_size=check_size)
             if events:
                 plan.mark = events[-1]["version"]
         return plan
 
-    def _add(self, plan: Plan, event: Event, now: float, size: int, *, check_size: bool) -> None:
+    def _add(self, plan: Plan, event: Event, oldest_applied: float, size: int, *, check_size: bool) -> None:
         source = event["source"]
         name = (source["db"], source["table"])
         captured = event.get("ts_us") or 0
-        plan.oldest_us = min(plan.oldest_us or captured, captured)
+        if captured < plan.oldest_us or not plan.oldest_us:
+            plan.oldest_us = captured
         if event["op"] == TRUNCATE:
             plan.steps.append(Sweep(event))
             return
         mappings = self._mappings.of(*name)
         if not mappings:
             return
-        if is_old(event, now, self._tombstone):
+        if captured < oldest_applied:
             plan.old.append(event)
             plan.outcomes[f"{name[0]}.{name[1]}", event["op"], REREAD] += 1
             return
@@ -141,6 +143,11 @@ class Planner:
 
 def record(plan: Plan, step: Apply, results: Sequence[Any]) -> None:
     """Enter what apply.lua answered for a step: outcomes, and failures of single rows."""
+    if results.count(1) == len(results):  # nearly always
+        applied = Counter([(origin.mapping.db, origin.mapping.table, origin.event["op"]) for origin in step.origins])
+        for (db, table, op), count in applied.items():
+            plan.outcomes[place(db, table), op, APPLIED] += count
+        return
     position = 0
     for origin in step.origins:
         answers = results[position : position + origin.count]

@@ -17,9 +17,10 @@ import asyncio, json, signal, sys, time
 sys.path.insert(0, sys.argv[4])
 from syncbridge.dispatch.limits import Limits
 from syncbridge.dispatch.policy import Policies, Policy
-from syncbridge.dispatch.server import JobServer, new_event_loop, relax_garbage_collection
+from syncbridge.dispatch.server import JobServer, new_event_loop
 from syncbridge.dispatch.store.opening import open_store
 from syncbridge.errors import TransientError
+from syncbridge.garbage import relax_garbage_collection
 
 def store(deadline):
     while True:  # as whoever supervises a server would

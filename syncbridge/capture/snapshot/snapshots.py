@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 READ_AHEAD = 2
 #: Rows read again in one go.
 REREAD_BATCH = 200
+#: How often an idle one asks the state whether a table waits, beside every request made here, seconds.
+LOOK_INTERVAL = 0.5
 
 
 class Emitter(Protocol):
@@ -77,6 +79,7 @@ class Snapshots:
         self._reader = reader
         self._emitter = emitter
         self._active: SnapshotRow | None = None
+        self._next_look = 0.0  # when to look into the state for tables to read
         self._generation = 0  # chunks ordered for an earlier generation are dropped
         self._ordered = 0
         self._stale = 0  # chunks up to this token were read from a server that is the source no longer
@@ -100,6 +103,7 @@ class Snapshots:
             self._tables.blind(db, table, "")  # its first chunk brings its shape
         log.info("snapshot of %s.%s requested: %s", db, table, reason)
         self._state.snapshots.save(SnapshotRow(db=db, table=table, status=WAITING, reason=reason, started_at=now))
+        self._next_look = 0.0
         if self._active is not None and (self._active.db, self._active.table) == (db, table):
             self._abandon()
         if self._sweep_now is not None and (self._sweep_now.db, self._sweep_now.table) == (db, table):
@@ -216,7 +220,7 @@ class Snapshots:
             self._emit(self._chunks[token], self._watermarks[token])
             self._chunks.pop(token, None)  # the emission may have dropped it itself
             self._watermarks.pop(token, None)
-        if self._active is None and self._sweep_now is None:
+        if self._active is None and self._sweep_now is None and time.monotonic() >= self._next_look:
             self._next_table()
         self._order_more()
 
@@ -299,6 +303,7 @@ class Snapshots:
         rows = [row for row in self._state.snapshots.all() if row.status != DONE]
         rows = [row for row in rows if self._tables.mapped(row.db, row.table)]
         if not rows:
+            self._next_look = time.monotonic() + LOOK_INTERVAL
             return
         row = rows[0]
         if row.status == SWEEPING:
