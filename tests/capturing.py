@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.pipeline import Pipeline
-from tests.servers import Redis, SqlServer
+from tests.servers import Redis, SqlServer, udf
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,8 @@ class Capturing:
 
     name: str
     transport: str = ""
+    #: What the source must be started with.
+    options: dict[str, Any] = field(default_factory=dict)
 
     def pipeline(
         self, folder: Path, source: SqlServer, redis: Redis, mappings: Sequence[dict[str, Any]], **more: Any
@@ -33,6 +35,8 @@ class Capturing:
 
     def install(self, pipeline: Pipeline) -> None:
         """Before the first start, and after DDL on mapped tables."""
+        if self.transport == "udf" and not pipeline.source.value("SELECT COUNT(*) FROM mysql.func"):
+            udf.install(pipeline.source)
         if self.transport:
             done = pipeline.command("triggers", "install")
             assert done.returncode == 0, done.stderr
@@ -40,3 +44,5 @@ class Capturing:
 
 BINLOG = Capturing("binlog")
 OUTBOX = Capturing("outbox", "outbox")
+#: Its source needs the fixture udf_library.
+UDF = Capturing("udf", "udf")

@@ -8,7 +8,8 @@
 `new_gearmand`                      the same for Debian's gearmand: new_gearmand(queue_type="libsqlite3").
 `source`                            runs the test twice: on the shared MariaDB and on the shared MySQL.
 `new_source`                        the same for private servers: new_source(binlog_checksum="NONE").
-`capturing`                         runs the test once for each way of capturing, see tests/capturing.py.
+`capturing`                         runs the test once for each way of capturing, see tests/capturing.py. Start the
+                                    source with capturing.options.
 `udf_library`                       a plugin folder with the UDF library: new_source(plugin_dir=str(udf_library)).
 
 A missing server fails the test with a sentence; it never skips.
@@ -19,12 +20,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-from tests.capturing import BINLOG, OUTBOX, Capturing
+from tests.capturing import BINLOG, OUTBOX, UDF, Capturing
 from tests.servers import (
     Gearmand,
     MariaDB,
@@ -178,7 +180,9 @@ def udf_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return udf.build(tmp_path_factory.mktemp("plugins"))
 
 
-@pytest.fixture(params=[BINLOG, OUTBOX], ids=lambda way: way.name)
+@pytest.fixture(params=[BINLOG, OUTBOX, UDF], ids=lambda way: way.name)
 def capturing(request: pytest.FixtureRequest) -> Capturing:
     way: Capturing = request.param
+    if way is UDF:
+        return replace(way, options={"plugin_dir": str(request.getfixturevalue("udf_library"))})
     return way

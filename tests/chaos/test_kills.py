@@ -126,7 +126,7 @@ def kill(pipeline: Pipeline, victim: str, pick: random.Random) -> bool:
 def test_kills_at_random_moments_lose_nothing(
     new_source: Callable[..., SqlServer], new_redis: Callable[..., Redis], tmp_path: Path, capturing: Capturing
 ) -> None:
-    source, redis = new_source(), new_redis(appendonly=True)
+    source, redis = new_source(**capturing.options), new_redis(appendonly=True)
     wanted = KILLS if capturing is BINLOG else TRIGGER_KILLS
     create_items(source)
     pick = random.Random()
@@ -157,7 +157,7 @@ def test_kills_at_random_moments_lose_nothing(
 def test_a_redis_that_forgets_everything_is_filled_again(
     new_mariadb: Callable[..., SqlServer], new_redis: Callable[..., Redis], tmp_path: Path, capturing: Capturing
 ) -> None:
-    source, redis = new_mariadb(), new_redis()
+    source, redis = new_mariadb(**capturing.options), new_redis()
     create_items(source)
     pipeline = capturing.pipeline(tmp_path, source, redis, [{"table": "shop.items", "key": "item:{id}"}])
     capturing.install(pipeline)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.capturing import Capturing
+from tests.capturing import BINLOG, OUTBOX, Capturing
 from tests.marks import on_mariadb
 from tests.pipeline import Pipeline, mirrored_hashes, wait_same
 from tests.servers import Redis, SqlServer, eventually
@@ -151,6 +151,7 @@ def test_json_string_where_columns_ttl_and_on_delete(
 
 
 @on_mariadb
+@pytest.mark.parametrize("capturing", [BINLOG, OUTBOX], indirect=True, ids=lambda way: way.name)
 def test_a_poison_row_does_not_stop_its_lane(
     run: Callable[..., Pipeline], source: SqlServer, redis_server: Redis, capturing: Capturing
 ) -> None:

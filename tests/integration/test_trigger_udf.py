@@ -148,13 +148,20 @@ def test_without_confirm_the_payload_is_mirrored_as_it_came(pipeline: Pipeline, 
 
 
 @pytest.mark.parametrize("new_source", ["mariadb"], indirect=True)
-def test_somebody_elses_job_is_a_dead_letter(pipeline: Pipeline, source: SqlServer) -> None:
+def test_poison_becomes_dead_letters_and_the_rest_goes_on(pipeline: Pipeline, source: SqlServer) -> None:
     installed(pipeline)
-    with pipeline.running():
-        source.execute("SELECT gman_do_background('syncbridge.hints:shop', 'hello')")
+    with pipeline.running(), pipeline.redis.client() as redis:
+        source.execute("SELECT gman_do_background('syncbridge.hints:shop', 'no job of a trigger')")
         eventually(lambda: pipeline.metric("syncbridge_dead_letters") == 1)
-        insert(source, 1)
-        assert agrees(pipeline) == 1
+        redis.lpush("order:2", "not a hash")
+        insert(source, 1, 2, 3)
+        eventually(lambda: redis.exists("order:1", "order:3") == 2)
+        eventually(lambda: pipeline.metric("syncbridge_retries_pending") == 1)
+        redis.delete("order:2")
+        source.execute("UPDATE orders SET note = 'mended' WHERE id = 2")
+        assert agrees(pipeline) == 3
+        eventually(lambda: pipeline.metric("syncbridge_retries_pending") == 0)
+        assert agrees(pipeline) == 3
 
 
 def insert_one(source: SqlServer) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pymysql
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import given as hypothesis_given
 from hypothesis import strategies as st
@@ -114,10 +115,17 @@ class Writer:
             self.extras.pop()
 
 
+@pytest.fixture
+def source(new_source: Callable[..., SqlServer], capturing: Capturing) -> SqlServer:
+    server = new_source(**capturing.options)
+    server.execute("CREATE DATABASE mirrored")
+    server.database = "mirrored"
+    return server
+
+
 def test_any_transactions_with_ddl_between_are_mirrored(
     source: SqlServer, redis_server: Redis, tmp_path: Path, capturing: Capturing
 ) -> None:
-    source.execute("DROP DATABASE IF EXISTS syncbridge")
     source.execute("CREATE TABLE items (id INT PRIMARY KEY, v VARCHAR(40) CHARACTER SET utf8mb4, n BIGINT)")
     mappings = [{"table": f"{source.database}.items", "key": "i:{id}"}]
     pipeline = capturing.pipeline(tmp_path, source, redis_server, mappings, sink={"workers": 2})
