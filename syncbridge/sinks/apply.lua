@@ -32,11 +32,10 @@ local pcall, sub, byte = redis.pcall, string.sub, string.byte
 local tombstone = tonumber(ARGV[4])
 
 -- The newest guard of a key: text, or nil; then whether it was in the companion; or nil, nil, error.
--- For writers: then whether a string has to go, and whether there is neither key nor companion.
+-- For writers: then whether a string has to go.
 local function hash_guard(key, companion)
   local stored = pcall('HGET', key, '_v')
   if type(stored) == 'string' then return stored, false end
-  if not stored and pcall('EXISTS', key, companion) == 0 then return nil, true, nil, false, true end
   local failed = type(stored) == 'table' and stored.err or nil
   if failed and (sub(failed, 1, 9) ~= 'WRONGTYPE' or pcall('TYPE', key).ok ~= 'string') then return nil, nil, failed end
   stored = pcall('GET', companion)
@@ -93,14 +92,14 @@ local function delete_fields(key, first, m)
   end
 end
 
-local function write_hash(key, companion, at)
+local function write_hash(key, companion, at, absent)
   local ttl, n, m, guard = ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), ARGV[at + 5]
-  local stored, from_companion, failed, replace, absent = hash_guard(key, companion)
+  if absent and ttl == '0' then return set_fields(key, at + 4, n) or 1 end
+  local stored, from_companion, failed, replace = hash_guard(key, companion)
   if failed then return failed end
   local order = compare(stored, guard)
   if order ~= 1 then return order end
   if replace then pcall('DEL', key) end
-  if absent and (ttl == '0' or ttl == '') then return set_fields(key, at + 4, n) or 1 end
   failed = set_fields(key, at + 4, n) or delete_fields(key, at + 4 + n, m)
   if failed then return failed end
   if stored and from_companion then pcall('DEL', companion) end
@@ -213,12 +212,23 @@ if pcall('HGET', KEYS[1], 'sink_id') ~= ARGV[1] then
   return redis.error_reply('SINKLOST this Redis is not the one that was filled')
 end
 
+-- Bulk loads write keys that are not there: one look at all of them spares each a look of its own. A key that this
+-- very call has touched before is looked at, as ever. unpack() has room for about 8000 values.
+local fresh, touched = false, {}
+if ARGV[5] == 'H' and #KEYS < 6000 and pcall('EXISTS', KEYS[3], KEYS[4]) == 0 then
+  fresh = pcall('EXISTS', unpack(KEYS, 3)) == 0
+end
+
 local results, at = {}, 5
 for i = 3, #KEYS, 2 do
   local key, companion, code = KEYS[i], KEYS[i + 1], ARGV[at]
-  local result
+  local absent, result = false, nil
+  if fresh then
+    absent = not (touched[key] or touched[companion])
+    touched[key], touched[companion] = true, true
+  end
   if code == 'H' then
-    result = below_floor(ARGV[at + 5]) and 0 or write_hash(key, companion, at)
+    result = below_floor(ARGV[at + 5]) and 0 or write_hash(key, companion, at, absent)
     at = at + 4 + ARGV[at + 2] + ARGV[at + 3]
   elseif code == 'S' then
     result = below_floor(ARGV[at + 2]) and 0 or write_string(key, companion, at)

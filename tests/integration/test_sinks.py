@@ -57,6 +57,30 @@ async def test_a_hash_write_deletes_what_is_null_and_leaves_what_is_not_ours(
         }  # fmt: skip
 
 
+async def test_a_call_that_finds_no_key_still_compares_what_it_wrote_itself(
+    redis_server: Redis, tmp_path: Path
+) -> None:
+    def row(number: int, status: str) -> dict[str, Any]:
+        return {"id": number, "status": status}
+
+    async with running(redis_server, tmp_path) as run:
+        run.lanes.put(
+            event("c", 2, row(1, "new")),
+            event("c", 1, row(1, "old")),
+            event("c", 3, row(2, "a"), None),
+            event("d", 5, None, row(2, "a")),
+            event("u", 4, row(2, "late"), row(2, "a")),
+            event("c", 6, row(3, "a") | {"note": "x"}),
+            event("u", 7, row(3, "b") | {"note": None}, row(3, "a") | {"note": "x"}),
+        )
+        await run.drained()
+        assert run.redis.hmget("order:1", "status", "_v")[0] == b"new"
+        assert run.redis.exists("order:2") == 0
+        assert run.redis.exists("syncbridge:t:g:{order:2}") == 1
+        assert run.redis.hmget("order:3", "status", "note") == [b"b", None]
+        assert run.outcomes.counts["c", "stale"] == run.outcomes.counts["u", "stale"] == 1
+
+
 async def test_binary_and_json_content(redis_server: Redis, tmp_path: Path) -> None:
     mappings = ORDERS + ', {table: shop.orders, key: "json:{id}", type: json}, ' + (
         '{table: shop.orders, key: "text:{id}", type: string, value: "{status}/{blob}"}'
