@@ -169,3 +169,26 @@ def test_a_redis_that_lost_data_while_nobody_captured_is_filled_again(pipeline: 
         assert wait_same(pipeline, "orders", "order:") == 100
         assert state.requests.pending() == []
     state.close()
+
+
+@pytest.mark.parametrize("source", ["mariadb"], indirect=True)
+def test_what_update_ignore_refused_is_not_mirrored(pipeline: Pipeline, source: SqlServer) -> None:
+    """MariaDB fires the triggers of rows that it then refuses, too."""
+    source.execute(
+        "ALTER TABLE orders ADD UNIQUE (customer), ADD INDEX (total)",
+        "CREATE TABLE parts (id INT PRIMARY KEY, total DECIMAL(10,2), FOREIGN KEY (total) REFERENCES orders (total))",
+        "INSERT INTO orders (id, customer, total) VALUES (1, 1, 1), (2, 2, 2), (3, 3, 3)",
+        "INSERT INTO parts VALUES (1, 2)",
+    )
+    installed(pipeline)
+    with pipeline.running():
+        assert wait_same(pipeline, "orders", "order:") == 3
+        source.execute(
+            "UPDATE IGNORE orders SET id = 1, note = 'no' WHERE id = 2",
+            "UPDATE IGNORE orders SET customer = 1, note = 'no' WHERE id = 2",
+            "UPDATE IGNORE orders SET total = 9, note = 'no' WHERE id = 2",
+            "UPDATE IGNORE orders SET customer = 4, note = 'yes' WHERE id = 3",
+        )
+        eventually(lambda: mirrored_hashes(pipeline.redis, "order:3")["order:3"].get("note") == b"yes")
+        eventually(lambda: source.value("SELECT COUNT(*) FROM syncbridge.outbox_shop WHERE op = 'u'") == 0)
+        assert wait_same(pipeline, "orders", "order:") == 3

@@ -34,7 +34,7 @@ from syncbridge.capture.trigger.hint_feed import HintFeed
 from syncbridge.capture.trigger.intake import Intake
 from syncbridge.capture.trigger.outbox import Outbox, heartbeat_row
 from syncbridge.capture.trigger.primaries import SEVERAL_PRIMARIES, several_primaries
-from syncbridge.capture.trigger.shapes import TableShape, load, numbers, wanted_triggers, without_triggers
+from syncbridge.capture.trigger.shapes import TableShape, constrained, load, numbers, wanted_triggers, without_triggers
 from syncbridge.capture.trigger.start import PLACES, Beginning, begin
 from syncbridge.capture.trigger.udf import heartbeat_job, name_servers
 from syncbridge.config import Config
@@ -172,9 +172,10 @@ class TriggerCapture:
             self._save(session, start.epoch)
             session.epoch = Epoch(start.epoch, lambda epoch: self._save(session, epoch))
             self._chunk_reader.place_with(EpochPlacing(session.epoch))
+            refusable = constrained(control, server, list(schemas))
             for name, schema in schemas.items():
                 self._tables.put(schema, _version(start.epoch, start.last))
-                intake.shapes[name] = TableShape.of(schema, self._tables)
+                intake.shapes[name] = TableShape.of(schema, self._tables, refusable.get(name, frozenset()))
             if start.snapshot:
                 self._read_everything(start.snapshot, list(schemas), initial=start.initial)
             session.feed = self._feed(session)
@@ -344,12 +345,15 @@ class TriggerCapture:
             self._snapshots.forget(*name)
             self.sweep(*name, _version(self._rise(), 0))
             del shapes[name]
+        refusable = constrained(session.control, session.server, list(schemas))
         for name, schema in schemas.items():
             known = shapes.get(name)
-            if known is not None and known.schema == schema and now.get(name) == session.numbers.get(name):
+            same = known is not None and known.schema == schema and now.get(name) == session.numbers.get(name)
+            if not same:
+                tables.put(schema, version)
+            shapes[name] = TableShape.of(schema, tables, refusable.get(name, frozenset()))
+            if same:
                 continue
-            tables.put(schema, version)
-            shapes[name] = TableShape.of(schema, tables)
             if known is None or known.schema != schema:
                 self._snapshots.request(*name, "new" if known is None else "its columns changed")
             else:

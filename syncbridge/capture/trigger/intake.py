@@ -92,9 +92,7 @@ class Intake:
             return list(row_events(self.transaction, table.shape, CREATE, [new], _now_us()))
         if change.op == DELETE and old is not None:
             return list(row_events(self.transaction, table.shape, DELETE, [old], _now_us()))
-        # MariaDB fires the trigger for a row whose new key UPDATE IGNORE refused, too.
-        moved = change.old_key != change.new_key
-        if change.op == UPDATE and old is not None and new is not None and not moved:
+        if change.op == UPDATE and old is not None and new is not None and not table.may_be_refused(old, new):
             return list(row_events(self.transaction, table.shape, UPDATE, [(old, new)], _now_us()))
         for key, images in table.sides(change):
             self._read_again(table.shape, key, images)

@@ -38,12 +38,18 @@ class TableShape:
     read: Callable[[Json], Row]
     #: Columns that tell which Redis keys a row has, and whether it is shown; those of the row's own key among them.
     told_by: frozenset[str]
+    #: Columns whose change the source may have refused although a trigger reported it, see constrained().
+    refusable: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, schema: TableSchema, tables: Tables) -> TableShape:
+    def of(cls, schema: TableSchema, tables: Tables, refusable: frozenset[str]) -> TableShape:
         key = tables.key_columns(schema)
         shape = Shape(schema.db, schema.table, key, schema.types(), tables.gone_columns(schema))
-        return cls(schema, shape, reader(schema), tables.told_by(schema))
+        return cls(schema, shape, reader(schema), tables.told_by(schema), refusable)
+
+    def may_be_refused(self, old: Row, new: Row) -> bool:
+        """Whether this update may never have happened."""
+        return any(old[name] != new[name] for name in self.refusable)
 
     def telling(self, row: Row) -> Row:
         """What of a row's former self still matters: rows that agree in this have the same keys."""
@@ -91,6 +97,28 @@ def without_triggers(connection: Any, config: Config, wanted: list[Trigger]) -> 
     """The tables whose triggers are missing, or older than the table."""
     names = {trigger.name for trigger in installed(connection, config.name)}
     return sorted({(trigger.db, trigger.table) for trigger in wanted if trigger.name not in names})
+
+
+def constrained(connection: Any, server: Server, names: list[Name]) -> dict[Name, frozenset[str]]:
+    """The columns of each table that are part of a key, unique or foreign, from either side. Empty on MySQL.
+
+    MariaDB fires the triggers of an UPDATE IGNORE for rows that it then refuses, too: what they report of such columns
+    must be looked up.
+    """
+    if server.flavor != MARIADB or not names:
+        return {}
+    sql = (
+        "SELECT table_schema, table_name, column_name FROM information_schema.key_column_usage "
+        "WHERE (table_schema, table_name) IN %s UNION "
+        "SELECT referenced_table_schema, referenced_table_name, referenced_column_name "
+        "FROM information_schema.key_column_usage WHERE (referenced_table_schema, referenced_table_name) IN %s"
+    )
+    columns: dict[Name, set[str]] = {name: set() for name in names}
+    with connection.cursor() as cursor:
+        cursor.execute(sql, (names, names))
+        for db, table, column in cursor.fetchall():
+            columns.setdefault((db, table), set()).add(column)
+    return {name: frozenset(found) for name, found in columns.items()}
 
 
 def numbers(connection: Any, server: Server, names: list[Name]) -> dict[Name, int]:
