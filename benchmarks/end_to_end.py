@@ -149,38 +149,48 @@ def compare(server: MariaDB, store: Redis, folder: Path, peers: list[str], wante
     start, rows = write_backlog(server, wanted)
     print(f"{rows:,} row changes wait", flush=True)
 
-    def mirror_naively() -> float:
+    def mirror_naively() -> tuple[float, float]:
         with store.client(db=1) as client:
             client.flushdb()
-            seconds = naive.mirror(server, start, client, LAST)
+            times = naive.mirror(server, start, client, LAST)
             client.flushdb()
-        return seconds
+        return times
 
-    others: dict[str, Callable[[], float]] = {"debezium": lambda: engine.read(rows), "naive": mirror_naively}
+    others: dict[str, Callable[[], tuple[float, float]]] = {
+        "debezium": lambda: engine.read(rows),
+        "naive": mirror_naively,
+    }
     rates: dict[str, list[float]] = {name: [] for name in ("ours", *peers)}
     used: list[dict[str, float]] = []
+    theirs: dict[str, list[float]] = {name: [] for name in peers}
     for number in range(runs):
         catch_up = ours.run()
         rates["ours"].append(rows / catch_up.seconds)
         used.append(catch_up.cpu)
         for name in peers:
-            rates[name].append(rows / others[name]())
+            seconds, spent = others[name]()
+            rates[name].append(rows / seconds)
+            theirs[name].append(spent / rows * 1e6)
         print(
             f"run {number + 1}: " + ", ".join(f"{name} {figures[-1]:,.0f}" for name, figures in rates.items()),
             flush=True,
         )
-    return report(rows, rates, used)
+    return report(rows, rates, used, theirs)
 
 
-def report(rows: int, rates: dict[str, list[float]], used: list[dict[str, float]]) -> bool:
+def report(
+    rows: int, rates: dict[str, list[float]], used: list[dict[str, float]], theirs: dict[str, list[float]]
+) -> bool:
     """Print everything; whether all floors are met."""
     print("\nrows/s, median [range]; verify found 0 differences after each of ours")
     for name, figures in rates.items():
         print(f"  {name:<10}{spread(figures):>24}")
-    print("processor time of ours, us for each row, median [range]")
+    print("processor time, us for each row, median [range]")
     for name in used[0]:
         print(f"  {name:<10}{spread([cpu[name] / rows * 1e6 for cpu in used]):>24}")
     print(f"  {'together':<10}{spread([sum(cpu.values()) / rows * 1e6 for cpu in used]):>24}")
+    for name, figures in theirs.items():
+        print(f"  {name + ' itself':<16}{spread(figures):>18}")
     print("ratios, medians of this run:")
     met = [
         floor(f"end to end to {name}", median(rates["ours"]) / median(rates[name]), FLOORS[name])

