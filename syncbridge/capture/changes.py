@@ -6,7 +6,7 @@ of its own key, and versions keep them in order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,8 +53,18 @@ class Shape:
     def place(self) -> str:
         return f"{self.db}.{self.table}"
 
-    def key_of(self, row: Row) -> dict[str, Any]:
-        return {name: row[name] for name in self.key_columns}
+    #: The key of a row.
+    key_of: Callable[[Row], dict[str, Any]] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key_of", _key_getter(self.key_columns))
+
+
+def _key_getter(columns: tuple[str, ...]) -> Callable[[Row], dict[str, Any]]:
+    if len(columns) == 1:
+        (name,) = columns
+        return lambda row: {name: row[name]}
+    return lambda row: {name: row[name] for name in columns}
 
 
 def event(
@@ -97,22 +107,21 @@ def row_events(transaction: Transaction, shape: Shape, op: str, rows: Iterable[A
 
     Hot: what the rows share is computed once, and one closure builds each event.
     """
-    source = _source(transaction, shape)
-    prefix = transaction.version_prefix
+    name, db, table, prefix = transaction.pipeline, shape.db, shape.table, transaction.version_prefix
+    ts_us, server_id, gtid = transaction.ts_us, transaction.server_id, transaction.gtid
+    file, pos = transaction.file, transaction.pos
     types, gone, key_of = shape.types, shape.gone, shape.key_of
-    if len(shape.key_columns) == 1:
-        (name,) = shape.key_columns
-
-        def key_of(row: Row) -> dict[str, Any]:
-            return {name: row[name]}
 
     def build(op: str, key: Row, before: Row | None, after: Row | None) -> Event:
         number = transaction.rows
         transaction.rows = number + 1
         version = f"{prefix}{number:08x}"
         one = {
-            "op": op, "ts_us": now_us, "source": {**source, "row": number}, "key": key, "before": before,
-            "after": after, "types": types, "version": version, "id": version, "format": FORMAT,
+            "op": op, "ts_us": now_us,
+            "source": {"name": name, "db": db, "table": table, "ts_us": ts_us, "server_id": server_id, "gtid": gtid,
+                       "file": file, "pos": pos, "row": number},
+            "key": key, "before": before, "after": after, "types": types, "version": version, "id": version,
+            "format": FORMAT,
         }  # fmt: skip
         if gone:
             one["gone"] = gone

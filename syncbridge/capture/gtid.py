@@ -119,10 +119,10 @@ class MariaGtidPosition:
     def add(self, gtid: str) -> None:
         """Advance the GTID's domain to it."""
         try:
-            domain, server_id, sequence = (int(number) for number in gtid.split("-"))
+            domain, server_id, sequence = gtid.split("-")
+            self._domains[int(domain)] = (int(server_id), int(sequence))
         except ValueError as error:
             raise ConfigError(f"{gtid!r} is not a MariaDB GTID", hint="write it as domain-server-sequence") from error
-        self._domains[domain] = (server_id, sequence)
 
     def contains(self, other: MariaGtidPosition) -> bool:
         """Whether this position is at or past `other` in every domain (by sequence number)."""
