@@ -177,7 +177,7 @@ class Capture:
     # -- the loop ------------------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        stream, queue = self._session.stream, self._queue
+        stream, queue, bell = self._session.stream, self._queue, self._chunk_reader.bell
         reader = BinlogReader(self._schema_for, skip_to=(self._session.file, self._session.pos))
         flush_by = 0.0
         while not self.stopping:
@@ -196,7 +196,7 @@ class Capture:
             self._turn()
             flush_by = time.monotonic() + COLLECT_SECONDS
             if not packets:
-                select.select([stream.fileno(), queue.fileno()], [], [], TICK)
+                select.select([stream.fileno(), queue.fileno(), bell.fileno()], [], [], TICK)
         self._drain()
 
     def _feed(self, reader: BinlogReader, packet: bytes) -> None:

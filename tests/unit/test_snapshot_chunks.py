@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import queue
+import select
 
 import pytest
 
+from syncbridge.capture.bell import Bell
 from syncbridge.capture.snapshot import chunks
 from syncbridge.errors import TransientError
 from tests.servers import eventually
@@ -29,3 +31,15 @@ def test_a_new_source_is_tried_at_once_however_long_the_old_one_was_away(monkeyp
     reader.stop()
     reader.join(5)
     assert not reader.is_alive()
+
+
+def test_a_bell_is_heard_until_it_is_quiet_and_costs_nothing_once_closed() -> None:
+    bell = Bell()
+    assert select.select([bell], [], [], 0)[0] == []
+    for _ in range(100_000):  # more than a socket holds
+        bell.ring()
+    assert select.select([bell], [], [], 0)[0] == [bell]
+    bell.quiet()
+    assert select.select([bell], [], [], 0)[0] == []
+    bell.close()
+    bell.ring()

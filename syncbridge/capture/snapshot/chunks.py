@@ -17,6 +17,7 @@ from typing import Any
 
 from pymysql.cursors import SSCursor
 
+from syncbridge.capture.bell import Bell
 from syncbridge.capture.connection import Server, fetch_one, source_errors
 from syncbridge.capture.schema import TableSchema, load_tables
 from syncbridge.capture.snapshot.keyset import after, among, doubled, orderable
@@ -75,8 +76,9 @@ class ChunkReader(threading.Thread):
         super().__init__(name="chunks", daemon=True)
         self._connect = connect
         self._orders: queue.Queue[ChunkOrder | None] = queue.Queue()
-        #: Finished chunks, for the capture loop to collect.
+        #: Finished chunks, for the capture loop to collect when the bell rings.
         self.chunks: queue.SimpleQueue[Chunk] = queue.SimpleQueue()
+        self.bell = Bell()
         #: Why the thread ended, if nobody asked it to: for the capture loop to raise.
         self.failure: BaseException | None = None
         #: What keeps it from reading now.
@@ -115,8 +117,13 @@ class ChunkReader(threading.Thread):
     def _interrupted(self, timeout: float) -> bool:
         return self._resetting.wait(timeout) or self._stopping.is_set()
 
+    def _give(self, chunk: Chunk) -> None:
+        self.chunks.put(chunk)
+        self.bell.ring()
+
     def stop(self) -> None:
         self._stopping.set()
+        self.bell.close()
         self._resetting.set()  # wakes it
         self._orders.put(None)
 
@@ -139,7 +146,7 @@ class ChunkReader(threading.Thread):
                 try:
                     chunk = self._read(order)
                 except ConfigError as error:
-                    self.chunks.put(Chunk(order=order, token=self._token, schema=None, refusal=error))
+                    self._give(Chunk(order=order, token=self._token, schema=None, refusal=error))
                     break
                 except TransientError as error:
                     self.trouble = error
@@ -150,7 +157,7 @@ class ChunkReader(threading.Thread):
                     continue
                 self.trouble = None
                 if chunk is not None and not self._resetting.is_set():
-                    self.chunks.put(chunk)
+                    self._give(chunk)
                     break
 
     def _disconnect(self) -> None:

@@ -280,6 +280,7 @@ class Snapshots:
     def _collect(self) -> None:
         if self._reader.failure is not None:
             raise self._reader.failure
+        self._reader.bell.quiet()
         while True:
             try:
                 chunk = self._reader.chunks.get_nowait()

@@ -287,7 +287,8 @@ class TriggerCapture:
             self._due(time.monotonic())
             if not found:
                 feed = self._session.feed
-                select.select([self._queue.fileno(), *feed.filenos], [], [], feed.wait(time.monotonic()))
+                awaited = [self._queue.fileno(), self._chunk_reader.bell.fileno(), *feed.filenos]
+                select.select(awaited, [], [], feed.wait(time.monotonic()))
         self._delivery.lanes.flush()
         self._delivery.drain()
         self._save_checkpoint()
