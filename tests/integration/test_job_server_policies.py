@@ -148,8 +148,16 @@ def test_sigterm_lets_running_jobs_end(new_job_server: NewServer) -> None:
         assert worker.can_do(b"f").grab()
         stopper = threading.Thread(target=server.stop)
         stopper.start()
-        idle.can_do(b"f")
-        eventually(lambda: idle.grab() is None)  # nothing is handed out any more
+        idle.can_do(b"g")
+
+        def hands_out_nothing() -> bool:
+            client.submit(b"g")
+            if (job := idle.grab()) is not None:
+                idle.send(p.WORK_COMPLETE, job[0], b"")
+            return job is None
+
+        eventually(hands_out_nothing)
+        assert idle.can_do(b"f").grab() is None
         worker.send(p.WORK_COMPLETE, handle, b"done")
         assert client.receive() == (p.WORK_COMPLETE, handle + b"\0done")
         stopper.join(30)
