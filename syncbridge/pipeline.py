@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -79,12 +79,12 @@ def _build_capture(config: Config, state: State, mirror: Mirror) -> Capture | Tr
 
 def run_server(settings: ServerSettings) -> None:
     """The job server until stopped."""
-    _run_async(settings.name, settings.http, _serve(settings))
+    _run_async(settings.name, settings.http, lambda: _serve(settings))
 
 
 def run_worker(config: Config, *, functions: bool = True) -> None:
     """One sink worker until stopped. `functions`: it takes the jobs of mapped functions too."""
-    _run_async(config.name, config.http, _work(config, config.functions if functions else []))
+    _run_async(config.name, config.http, lambda: _work(config, config.functions if functions else []))
 
 
 # -- the queue ---------------------------------------------------------------------------------------------------------
@@ -183,11 +183,12 @@ async def _work(config: Config, functions: Sequence[str]) -> None:
 # -- every stage -------------------------------------------------------------------------------------------------------
 
 
-def _run_async(name: str, http: HttpConfig, stage: Coroutine[Any, Any, None]) -> None:
+def _run_async(name: str, http: HttpConfig, stage: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """`stage` is called once nothing but itself ends the process: a coroutine that never ran would complain."""
     import uvloop
 
     with _process(name, http), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(stage)
+        runner.run(stage())
 
 
 def _stop_event() -> asyncio.Event:
