@@ -20,7 +20,7 @@ from tests.servers import Redis, SqlServer, eventually
 pytestmark = pytest.mark.chaos
 
 #: By flavour where the binlog is read, and over triggers.
-KILLS, TRIGGER_KILLS = {"mariadb": 32, "mysql": 16}, 12
+KILLS, TRIGGER_KILLS = {"mariadb": 32, "mysql": 16}, 10
 STAGES = ("capture", "server", "worker")
 
 

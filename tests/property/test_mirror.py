@@ -50,7 +50,7 @@ TRANSACTIONS = st.lists(TRANSACTION, min_size=1, max_size=12)
 STEPS = st.lists(st.one_of(TRANSACTION, TRANSACTION, TRANSACTION, DDL), min_size=1, max_size=12)
 #: Examples of each. Without a binlog DDL is noticed within seconds, and so long an example with DDL takes.
 EXAMPLES = ((25, STEPS),)
-TRIGGER_EXAMPLES = ((40, TRANSACTIONS), (4, STEPS))
+TRIGGER_EXAMPLES = ((30, TRANSACTIONS), (3, STEPS))
 
 
 class Writer:
