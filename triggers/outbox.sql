@@ -2,7 +2,9 @@
 -- Each statement follows a line "-- name:"; words in braces are filled in by syncbridge/capture/trigger/render.py:
 --   {outbox}    the pipeline's outbox table              {trigger}  the trigger's name, in the table's own schema
 --   {table}     the mapped table, quoted                 {db} {name}  its schema and name as string literals
---   {old_key} {new_key}  JSON_OBJECT of the key columns  {old} {new}  JSON_OBJECT of all columns
+--   {action}    INSERT, UPDATE or DELETE                 {op}       c, u or d, as a string literal
+--   {columns}   old_key, new_key, old_row, new_row: those that the action has
+--   {values}    for each of them JSON_OBJECT of the key's columns, or of all columns
 -- The row a trigger writes commits or rolls back with the user's change, and ids ascend in the order in which changes of
 -- one row commit, because the row's lock is held from before the id is taken until the commit.
 -- A row too large for JSON_OBJECT (max_allowed_packet) leaves NULL there: capture then reads the row itself again.
@@ -20,15 +22,7 @@ CREATE TABLE IF NOT EXISTS {outbox} (
     old_row    LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
     new_row    LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin
 ) ENGINE=InnoDB
--- name: insert
-CREATE TRIGGER {trigger} AFTER INSERT ON {table} FOR EACH ROW
-INSERT INTO {outbox} (written_us, op, db, name, new_key, new_row)
-VALUES (CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED), 'c', {db}, {name}, {new_key}, {new})
--- name: update
-CREATE TRIGGER {trigger} AFTER UPDATE ON {table} FOR EACH ROW
-INSERT INTO {outbox} (written_us, op, db, name, old_key, new_key, old_row, new_row)
-VALUES (CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED), 'u', {db}, {name}, {old_key}, {new_key}, {old}, {new})
--- name: delete
-CREATE TRIGGER {trigger} AFTER DELETE ON {table} FOR EACH ROW
-INSERT INTO {outbox} (written_us, op, db, name, old_key, old_row)
-VALUES (CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED), 'd', {db}, {name}, {old_key}, {old})
+-- name: report
+CREATE TRIGGER {trigger} AFTER {action} ON {table} FOR EACH ROW
+INSERT INTO {outbox} (written_us, op, db, name, {columns})
+VALUES (CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED), {op}, {db}, {name}, {values})

@@ -14,12 +14,18 @@ from typing import NamedTuple
 from syncbridge.capture.schema import TableSchema
 from syncbridge.capture.sql import parse_statements, quote
 from syncbridge.capture.trigger.columns import json_object, literal
+from syncbridge.event import CREATE, DELETE, UPDATE
 from syncbridge.seams import hints_function
 
 #: Rises when what triggers write changes its meaning.
 FORMAT = 1
 
-_ACTIONS = {"insert": "ai", "update": "au", "delete": "ad"}
+#: What a trigger fires after: the letters in its name, the op it reports, and which sides of the row there are.
+_ACTIONS = {
+    "INSERT": ("ai", CREATE, ("NEW",)),
+    "UPDATE": ("au", UPDATE, ("OLD", "NEW")),
+    "DELETE": ("ad", DELETE, ("OLD",)),
+}
 
 
 class Trigger(NamedTuple):
@@ -70,22 +76,30 @@ def table_triggers(
 ) -> list[Trigger]:
     """The three triggers of one table. `key`: the columns that name a row."""
     by_name = {column.name: column for column in schema.columns}
-    keys, columns = [by_name[name] for name in key], list(schema.columns)
+    parts = {"key": [by_name[name] for name in key], "row": list(schema.columns)}
     words = {
         "function": literal(hints_function(pipeline)),
         "outbox": outbox_table(pipeline),
         "table": f"{quote(schema.db)}.{quote(schema.table)}",
         "db": literal(schema.db),
         "name": literal(schema.table),
-        "old_key": json_object(keys, "OLD", mariadb=mariadb),
-        "new_key": json_object(keys, "NEW", mariadb=mariadb),
-        "old": json_object(columns, "OLD", mariadb=mariadb),
-        "new": json_object(columns, "NEW", mariadb=mariadb),
     }
     table = hashlib.sha256(f"{schema.db}.{schema.table}".encode()).hexdigest()[:12]
+    template = _templates(transport)["report"]
     made = []
-    for action, letters in _ACTIONS.items():
-        template = _templates(transport)[action]
+    for action, (letters, op, sides) in _ACTIONS.items():
+        reported = {
+            f"{side.lower()}_{part}": json_object(columns, side, mariadb=mariadb)
+            for part, columns in parts.items()
+            for side in sides
+        }
+        words |= {
+            "action": action,
+            "op": f"'{op}'",
+            "columns": ", ".join(reported),
+            "values": ", ".join(reported.values()),
+            "members": ", ".join(f"'{column}', {value}" for column, value in reported.items()),
+        }
         digest = hashlib.sha256(f"{FORMAT} {template.format(trigger='', **words)}".encode()).hexdigest()[:12]
         name = f"{prefix(pipeline)}{table}_{letters}_{digest}"
         quoted = f"{quote(schema.db)}.{quote(name)}"
