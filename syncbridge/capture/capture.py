@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import select
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -86,7 +85,6 @@ class Capture:
         self._furthest: Version | None = None
         self._rewind: Version | None = None  # where the next session starts
         self._seen = ""  # GTIDs read by the last session
-        self._captured: Counter[tuple[str, str]] = Counter()
         self._transactions = 0
         self._saved_at = 0.0
         self._next_housekeeping = 0.0
@@ -232,10 +230,7 @@ class Capture:
             self._housekeeping()
 
     def _count(self) -> None:
-        """What was captured since the last time: a metric costs as much as an event, so they are counted together."""
-        for (table, op), number in self._captured.items():
-            metrics.EVENTS_CAPTURED.labels(table, op).inc(number)
-        self._captured.clear()
+        """Transactions since the last time: a metric for each would cost as much as its event."""
         metrics.TRANSACTIONS.inc(self._transactions)
         self._transactions = 0
 
@@ -323,7 +318,7 @@ class Capture:
         for one in row_events(self._transaction, shape, item.op, item.rows, _now_us()):
             lanes.add(lane_of(shape.db, shape.table, [*one["key"].values()], count), one, weight)
             number += 1
-        self._captured[shape.place, item.op] += number
+        self._delivery.captured(shape, item.op, number)
 
     def _shape(self, schema: TableSchema) -> Shape:
         own = schema.db == OWN_SCHEMA

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from syncbridge.event import CREATE, DELETE, FORMAT, READ, TRUNCATE, UPDATE, Event, Row
+from syncbridge.event import CREATE, DELETE, FORMAT, READ, TRUNCATE, UPDATE, Event, Row, place
 from syncbridge.version import transaction_prefix
 
 
@@ -48,16 +48,16 @@ class Shape:
     types: dict[str, str]
     #: Columns that the table had before: what they left in hashes goes with the next write.
     gone: tuple[str, ...] = ()
-
-    @property
-    def place(self) -> str:
-        return f"{self.db}.{self.table}"
-
     #: The key of a row.
     key_of: Callable[[Row], dict[str, Any]] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key_of", _key_getter(self.key_columns))
+
+    @property
+    def place(self) -> str:
+        """`db.table`."""
+        return place(self.db, self.table)
 
 
 def _key_getter(columns: tuple[str, ...]) -> Callable[[Row], dict[str, Any]]:

@@ -6,9 +6,11 @@ What capture from the binlog and capture from triggers have in common. Runs in c
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from syncbridge import metrics
 from syncbridge.capture.changes import Shape, Transaction, event
 from syncbridge.capture.heartbeat import HeartbeatTracker, record
 from syncbridge.capture.lanes import Lanes, lane_of
@@ -42,6 +44,7 @@ class Delivery:
         self._pipeline = config.name
         self._stop = stop
         self._progress = Progress()
+        self._captured: Counter[tuple[str, str]] = Counter()
         oversize = Oversize(config, state)
         self.lanes = Lanes(
             queue, config.queue.lanes, config.queue.max_packet, slim=oversize.slim, refuse=oversize.refuse
@@ -53,12 +56,19 @@ class Delivery:
         lane = lane_of(source["db"], source["table"], list(one["key"].values()), self.lanes.count)
         self.lanes.add(lane, one, size)
 
+    def captured(self, shape: Shape, op: str, number: int = 1) -> None:
+        """Row events were read. A metric costs as much as an event, so they are counted together, in hear()."""
+        self._captured[shape.place, op] += number
+
     def when_durable(self, action: Callable[[], None]) -> None:
         """Flush the lanes; run `action` once everything emitted so far is durable in the queue."""
         self._progress.when_accepted(self.lanes.flush(), action)
 
     def hear(self, timeout: float) -> None:
         """Let the queue work for at most `timeout` seconds, and act on what it answers."""
+        for (table, op), number in self._captured.items():
+            metrics.EVENTS_CAPTURED.labels(table, op).inc(number)
+        self._captured.clear()
         self.queue.poll(timeout)
         self._progress.accepted(self.queue.accepted)
         now = time.monotonic()

@@ -6,11 +6,10 @@ import logging
 
 import orjson
 
-from syncbridge.config import Config, Mapping
+from syncbridge.capture.tables import told_by
+from syncbridge.config import Config
 from syncbridge.event import UPDATE, Event
-from syncbridge.expression import columns as columns_of
 from syncbridge.state import FailedRow, State
-from syncbridge.template import Template
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +26,7 @@ class Oversize:
         before, source = event["before"], event["source"]
         if event["op"] != UPDATE or before is None:
             return event
-        wanted = set(event["key"])
-        for mapping in self._config.mappings_of(source["db"], source["table"]):
-            wanted |= old_columns(mapping)
+        wanted = told_by(self._config, (source["db"], source["table"]), event["key"])
         kept = {name: value for name, value in before.items() if name in wanted}
         return event if len(kept) == len(before) else {**event, "before": kept}
 
@@ -51,9 +48,3 @@ class Oversize:
                 stale=True,
             )
         )
-
-
-def old_columns(mapping: Mapping) -> frozenset[str]:
-    """The columns of a before image that say which key it had, and whether it had one."""
-    where = columns_of(mapping.where) if mapping.where else ()
-    return frozenset((*Template(mapping.key).columns, *where))

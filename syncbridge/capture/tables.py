@@ -10,11 +10,12 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-from syncbridge.capture.oversize import old_columns
 from syncbridge.capture.schema import TableSchema, load_tables
 from syncbridge.config import Config, Mapping
 from syncbridge.errors import ConfigError
+from syncbridge.expression import columns as columns_of
 from syncbridge.state import State
+from syncbridge.template import Template
 
 #: Our own schema on the source, see sql/heartbeat.sql.
 OWN_SCHEMA = "syncbridge"
@@ -137,9 +138,8 @@ class Tables:
         self._blind.add((db, table))
 
     def told_by(self, schema: TableSchema) -> frozenset[str]:
-        """The columns of a former image of a row that say which keys it had, and its own key. Raises ConfigError."""
-        mappings = self._config.mappings_of(schema.db, schema.table)
-        return frozenset(self.key_columns(schema)).union(*map(old_columns, mappings))
+        """See told_by() below. Raises ConfigError."""
+        return told_by(self._config, (schema.db, schema.table), self.key_columns(schema))
 
     def key_columns(self, schema: TableSchema) -> tuple[str, ...]:
         """The columns that name a row: the primary key, else what a mapping says is unique. Raises ConfigError."""
@@ -152,6 +152,16 @@ class Tables:
             f"table {schema.db}.{schema.table} has no primary key",
             hint="add one, or name unique NOT NULL columns in the mapping: unique: [column]",
         )
+
+
+def told_by(config: Config, table: Name, key: Iterable[str]) -> frozenset[str]:
+    """The columns of a former image of a row that still matter: its own key, and what says which Redis keys it had."""
+    columns = set(key)
+    for mapping in config.mappings_of(*table):
+        columns.update(Template(mapping.key).columns)
+        if mapping.where:
+            columns.update(columns_of(mapping.where))
+    return frozenset(columns)
 
 
 def existing_tables(connection: Any, config: Config) -> list[Name]:

@@ -22,6 +22,7 @@ from syncbridge.seams import ISOLATED_SUFFIX, Hint, hints_function
 #: Hints in hand at most, and bytes of them at which no more are taken.
 MAX_HINTS = 100_000
 MAX_BYTES = 128 * 1024 * 1024
+_GRAB = p.request(p.GRAB_JOB_UNIQ)
 #: How long close() tries to give back what is in hand, seconds.
 _PARTING = 1.0
 
@@ -35,7 +36,7 @@ class GearmanHints:
         self._function = hints_function(pipeline).encode()
         self._client_id = f"{pipeline}-capture".encode()
         self._wire = Wire(targets, max_packet)
-        self._grabbing = Grabbing(p.request(p.GRAB_JOB_UNIQ))
+        self._grabbing = Grabbing(_GRAB)
         self._in_hand: dict[bytes, int] = {}
         self._bytes = 0
         #: Put back and not answered yet, in the order of submission.
@@ -46,7 +47,6 @@ class GearmanHints:
         """See HintQueue."""
         self._forget()
         self._wire.open()
-        self._grabbing = Grabbing(p.request(p.GRAB_JOB_UNIQ))
         self._output += p.request(p.SET_CLIENT_ID, self._client_id)
         for function in (self._function, self._function + ISOLATED_SUFFIX.encode()):
             self._output += p.request(p.CAN_DO, function)
@@ -76,7 +76,7 @@ class GearmanHints:
 
     def _assigned(self, body: bytes) -> Hint:
         self._grabbing.assigned()
-        handle, _, _, workload = body.split(b"\0", 3)
+        handle, _, _, workload = p.arguments(body, 4)
         self._in_hand[handle] = len(workload)
         self._bytes += len(workload)
         return Hint(handle, workload)
@@ -125,6 +125,7 @@ class GearmanHints:
         self._returning.clear()
         self._output.clear()
         self._bytes = 0
+        self._grabbing = Grabbing(_GRAB)
 
     def _send(self) -> bool:
         return self._wire.send(self._fill)

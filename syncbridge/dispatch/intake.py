@@ -364,11 +364,7 @@ class Intake:
         for job in batch.upgraded:
             job.stored = True
         for job in batch.jobs:
-            job.function.arriving -= 1
-            if job.dropped:
-                self._holdings.forget(job)
-            else:
-                self._queue(job)
+            self._activate(job)
         for job in batch.settled:
             self._settle(job)
         self._answer(batch, "")

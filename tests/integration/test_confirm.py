@@ -196,6 +196,9 @@ class Recorded:
     def emit(self, one: Event, size: int) -> None:
         self.events.append(one)
 
+    def captured(self, shape: Shape, op: str) -> None:
+        """Counted elsewhere."""
+
     def when_durable(self, action: Callable[[], None]) -> None:
         self.actions.append(action)
 

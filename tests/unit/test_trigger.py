@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -116,7 +117,7 @@ def test_anybody_elses_job_is_told_apart(workload: bytes) -> None:
 def test_a_change_too_large_for_json_is_read_even_while_the_row_is_being_read_for_an_older_one(tmp_path: Path) -> None:
     """What is being read may be the row of before: the change must not be taken for what was asked for already."""
     schema = table(Column.parse("id", "int"), Column.parse("v", "longtext"))
-    nothing: Any = None  # neither change becomes an event
+    nothing: Any = SimpleNamespace(captured=lambda *_: None)  # neither change becomes an event
     state = State.open(f"sqlite:///{tmp_path}/state.db", "shop")
     intake = Intake("shop", 1, state, nothing)
     shape = Shape(schema.db, schema.table, ("id",), schema.types())

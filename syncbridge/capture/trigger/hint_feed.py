@@ -9,18 +9,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pymysql
 
 from syncbridge.capture.connection import source_errors
 from syncbridge.capture.delivery import Delivery
+from syncbridge.capture.tables import Name
 from syncbridge.capture.trigger.confirm import CHANGED, Confirm, Source
 from syncbridge.capture.trigger.epoch import Epoch
 from syncbridge.capture.trigger.feed import IDLE
 from syncbridge.capture.trigger.intake import Intake
 from syncbridge.capture.trigger.outbox import Outbox
 from syncbridge.capture.trigger.reported import HEARTBEAT, Reported, parse_hint
+from syncbridge.capture.trigger.shapes import TableShape
 from syncbridge.errors import PermanentError
 from syncbridge.seams import Hint, HintQueue
 from syncbridge.state import FailedRow, State
@@ -138,7 +139,7 @@ class HintFeed:
                 self._hints.put_back(hint)
         return settled
 
-    def _read(self, confirm: Confirm, name: tuple[str, str], table: Any, now: float) -> list[Source]:
+    def _read(self, confirm: Confirm, name: Name, table: TableShape, now: float) -> list[Source]:
         settled: list[Source] = []
         # The epoch must not rise between the version and the read, or a chunk read meanwhile would win over it.
         with self._epoch.reading:

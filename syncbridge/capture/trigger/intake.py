@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from syncbridge import metrics
 from syncbridge.capture.changes import Shape, Transaction, event, reread_events, row_events
 from syncbridge.capture.delivery import Delivery
 from syncbridge.capture.tables import Name
@@ -66,7 +65,7 @@ class Intake:
         weight = _ENVELOPE + _weight(change.old_row) + _weight(change.new_row)
         for one in self._events(change, table):
             self._delivery.emit(one, weight)
-        metrics.EVENTS_CAPTURED.labels(f"{change.db}.{change.table}", change.op).inc()
+        self._delivery.captured(table.shape, change.op)
 
     def probe(self, heartbeat: Reported) -> None:
         """Send a heartbeat on its way, behind everything emitted so far."""
@@ -82,8 +81,7 @@ class Intake:
         for op, before, after in reread_events(found.row, found.images):
             one = event(transaction, table.shape, op, found.key, before, after, _now_us(), version)
             self._delivery.emit(one, weight)
-        op = DELETE if found.row is None else READ
-        metrics.EVENTS_CAPTURED.labels(f"{table.shape.db}.{table.shape.table}", op).inc()
+        self._delivery.captured(table.shape, DELETE if found.row is None else READ)
 
     def _events(self, change: Reported, table: TableShape) -> list[Event]:
         """The events of a change; none where the row must be read from the table itself."""
