@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from syncbridge.commands.checks.finding import Finding, ok, warning
-from syncbridge.commands.checks.source import ServerFacts
+from syncbridge.commands.checks.source import ServerFacts, set_variable
 from syncbridge.config.model import TriggerConfig
 
 #: What is judged here, for the gatherer.
@@ -45,7 +45,7 @@ def _autocommit(facts: ServerFacts) -> Iterator[Finding]:
         yield warning(
             "autocommit",
             "autocommit is OFF: a session that does not say COMMIT keeps its rows locked, and Redis does not see them",
-            "SET GLOBAL autocommit = ON;  -- and autocommit = ON under [mysqld] in my.cnf",
+            set_variable(facts, "autocommit", "ON"),
         )
 
 
@@ -66,6 +66,5 @@ def _patience(facts: ServerFacts) -> Iterator[Finding]:
             "lock-wait-timeout",
             "innodb_lock_wait_timeout is 0: a user's change fails if it comes in the moment in which capture reads its"
             " row under a lock",
-            "SET GLOBAL innodb_lock_wait_timeout = 50;  -- and innodb_lock_wait_timeout = 50 under [mysqld] in my.cnf;"
-            " or trigger: {transport: outbox}",
+            set_variable(facts, "innodb_lock_wait_timeout", "50") + "; or trigger: {transport: outbox}",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from syncbridge.commands.checks.finding import Finding, error, ok, warning
@@ -37,7 +37,12 @@ class ServerFacts:
     is_replica: bool = False
 
     def on(self, name: str) -> bool:
-        return self.variables.get(name, "").upper() in ("ON", "1", "YES")
+        return is_on(self.variables, name)
+
+
+def is_on(variables: Mapping[str, str], name: str) -> bool:
+    """Whether a global variable is there, and on."""
+    return variables.get(name, "").upper() in ("ON", "1", "YES")
 
 
 def judge_server(facts: ServerFacts, server_id: int, databases: Sequence[str]) -> list[Finding]:
@@ -97,7 +102,7 @@ def _name(facts: ServerFacts) -> str:
     return "MariaDB" if facts.flavor == "mariadb" else "MySQL"
 
 
-def _set(facts: ServerFacts, name: str, value: str) -> str:
+def set_variable(facts: ServerFacts, name: str, value: str) -> str:
     """The statement that changes a dynamic variable and keeps it over a restart."""
     if facts.flavor == "mysql":
         return f"SET PERSIST {name} = {value};"
@@ -128,7 +133,9 @@ def _rows(facts: ServerFacts) -> Iterator[Finding]:
         value = facts.variables.get(name, wanted)
         code = name.replace("_", "-")
         if value.upper() != wanted:
-            yield error(code, f"{name} is {value}, but capture needs {wanted}: {why}", _set(facts, name, wanted))
+            yield error(
+                code, f"{name} is {value}, but capture needs {wanted}: {why}", set_variable(facts, name, wanted)
+            )
         else:
             yield ok(code, f"{name} is {wanted}")
     options = facts.variables.get("binlog_row_value_options", "")
@@ -136,7 +143,7 @@ def _rows(facts: ServerFacts) -> Iterator[Finding]:
         yield error(
             "binlog-row-value-options",
             "binlog_row_value_options is PARTIAL_JSON: the binlog then holds differences of JSON columns, not rows",
-            _set(facts, "binlog_row_value_options", "''"),
+            set_variable(facts, "binlog_row_value_options", "''"),
         )
 
 
@@ -149,7 +156,7 @@ def _metadata(facts: ServerFacts) -> Iterator[Finding]:
             "binlog-row-metadata",
             f"binlog_row_metadata is {value or 'not known to this server'}: column names come from the schema history"
             " that capture keeps; with FULL the binlog itself names them",
-            _set(facts, "binlog_row_metadata", "FULL"),
+            set_variable(facts, "binlog_row_metadata", "FULL"),
         )
 
 
@@ -162,7 +169,7 @@ def _retention(facts: ServerFacts) -> Iterator[Finding]:
             "binlog-retention",
             f"binlogs are purged after {kept / 3600:.1f} h: a longer stop of the pipeline means that every table is"
             " read again",
-            _set(facts, "binlog_expire_logs_seconds", str(7 * DAY)),
+            set_variable(facts, "binlog_expire_logs_seconds", str(7 * DAY)),
         )
     else:
         yield ok("binlog-retention", f"binlogs are kept for {kept / DAY:.1f} days" if kept else "binlogs are kept")
@@ -187,7 +194,7 @@ def _order(facts: ServerFacts) -> Iterator[Finding]:
             "binlog-order-commits",
             "binlog_order_commits is OFF: rows become visible in another order than the binlog has, and a snapshot"
             " would miss changes",
-            _set(facts, "binlog_order_commits", "ON"),
+            set_variable(facts, "binlog_order_commits", "ON"),
         )
 
 
@@ -199,7 +206,7 @@ def _durability(facts: ServerFacts) -> Iterator[Finding]:
                 name.replace("_", "-"),
                 f"{name} is {value}: after a crash of the source's machine Redis may show changes that the source"
                 " forgot, until every table is read again",
-                _set(facts, name, "1"),
+                set_variable(facts, name, "1"),
             )
 
 

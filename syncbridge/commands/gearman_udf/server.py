@@ -14,6 +14,7 @@ from syncbridge.capture.connection import identify, source_errors
 from syncbridge.capture.sql import quote
 from syncbridge.commands.checks.gather import grants, quoted_account, rows
 from syncbridge.commands.checks.privileges import Privileges
+from syncbridge.commands.checks.source import is_on
 from syncbridge.commands.gearman_udf.source import LIBRARY, PREFIX
 
 #: What making and dropping functions takes, on the table that remembers them.
@@ -65,7 +66,7 @@ class UdfFacts:
 
     def has(self, name: str) -> bool:
         """A global variable is ON."""
-        return self.variables.get(name, "").upper() in ("ON", "1")
+        return is_on(self.variables, name)
 
     def foreign(self) -> list[str]:
         """Library files of others that have functions of our names."""
