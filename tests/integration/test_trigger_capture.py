@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from syncbridge.state import State
-from tests.integration.trigger_tools import ORDERS, Sessions, insert, installed, triggered
+from tests.integration.trigger_tools import ORDERS, Sessions, end_in_part, insert, installed, triggered
 from tests.pipeline import Pipeline, mirrored_hashes, wait_same
 from tests.servers import Redis, SqlServer, eventually
 
@@ -37,12 +37,7 @@ def test_rows_from_before_and_every_change_after_reach_redis(pipeline: Pipeline,
         )
         with source.connect(autocommit=False) as connection, connection.cursor() as cursor:
             cursor.execute("UPDATE orders SET note = 'rolled back'")
-            connection.rollback()
-            cursor.execute("UPDATE orders SET note = 'kept' WHERE id = 1")
-            cursor.execute("SAVEPOINT s")
-            cursor.execute("UPDATE orders SET note = 'not kept' WHERE id = 2")
-            cursor.execute("ROLLBACK TO s")
-            connection.commit()
+            end_in_part(connection, cursor)
         assert wait_same(pipeline, "orders", "order:") == 540
         eventually(lambda: source.value("SELECT COUNT(*) FROM syncbridge.outbox_shop WHERE op IN ('c', 'u', 'd')") == 0)
         done = pipeline.command("verify")

@@ -33,6 +33,16 @@ def insert(source: SqlServer, *numbers: int) -> None:
     source.execute("SET time_zone = '+02:00'", f"INSERT INTO orders ({columns}) VALUES {rows}")
 
 
+def end_in_part(connection: Any, cursor: Any) -> None:
+    """Roll back the transaction under way, then commit one that keeps order 1 and takes back order 2."""
+    connection.rollback()
+    cursor.execute("UPDATE orders SET note = 'kept' WHERE id = 1")
+    cursor.execute("SAVEPOINT s")
+    cursor.execute("UPDATE orders SET note = 'not kept' WHERE id = 2")
+    cursor.execute("ROLLBACK TO s")
+    connection.commit()
+
+
 def installed(pipeline: Pipeline) -> None:
     done = pipeline.command("triggers", "install")
     assert done.returncode == 0, done.stderr

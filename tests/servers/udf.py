@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from syncbridge.commands.gearman_udf.source import statements
 from tests.servers.process import REPOSITORY
 from tests.servers.sql import SqlServer
 
@@ -33,6 +34,5 @@ def point_to(server: SqlServer, *ports: int) -> None:
 
 
 def run_file(server: SqlServer, name: str) -> None:
-    lines = (UDF / name).read_text().splitlines()
-    statements = "\n".join(line for line in lines if not line.startswith("--")).split(";")
-    server.execute(*(statement for statement in statements if statement.strip()))
+    """`install.sql` or `remove.sql`."""
+    server.execute(*statements(name))
