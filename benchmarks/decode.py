@@ -72,7 +72,7 @@ def main() -> int:
         create_tables(server)
         ranges = write_workload(server, options.scale)
         readers: dict[str, Callable[[MariaDB, Position, Position], Reading]] = {
-            "rows as dicts": read_rows,
+            "rows as tuples": read_rows,
             "events as JSON": read_json,
             "mysql-replication": read_library,
             "zongji": read_zongji,
@@ -148,7 +148,7 @@ def read_json(server: MariaDB, start: Position, end: Position) -> Reading:
             for item in reader.feed(event):
                 if type(item) is Rows:
                     assert transaction is not None
-                    job = list(row_events(transaction, shapes[item.schema.table], item.op, item.rows, now))
+                    job = list(row_events(transaction, shapes[item.schema.table], item.op, item.dicts(), now))
                     count += len(job)
                     encode_job(job)
                 elif type(item) is Gtid:

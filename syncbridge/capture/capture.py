@@ -315,7 +315,7 @@ class Capture:
         lanes, count = self._lanes, self._lanes.count
         weight = 3 * size // (len(item.rows) or 1)
         number = 0
-        for one in row_events(self._transaction, shape, item.op, item.rows, _now_us()):
+        for one in row_events(self._transaction, shape, item.op, item.dicts(), _now_us()):
             lanes.add(lane_of(shape.db, shape.table, [*one["key"].values()], count), one, weight)
             number += 1
         self._delivery.captured(shape, item.op, number)
@@ -329,7 +329,7 @@ class Capture:
         return shape
 
     def _own_rows(self, name: tuple[str, str], item: events.Rows) -> None:
-        for row in item.rows:
+        for row in item.dicts():
             after = row[1] if isinstance(row, tuple) else row
             if after["pipeline"] != self._config.name or item.op == "d":
                 continue

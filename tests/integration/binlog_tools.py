@@ -87,7 +87,7 @@ def final_rows(items: Iterable[Item], key: str = "id") -> dict[str, dict[Any, di
         if not isinstance(item, Rows):
             continue
         table = tables[item.schema.table]
-        for row in item.rows:
+        for row in item.dicts():
             if isinstance(row, tuple):
                 before, after = row
                 assert table.pop(before[key]) == before, f"before image of {item.schema.table} differs"

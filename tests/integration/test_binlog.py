@@ -56,7 +56,7 @@ def test_transactions_come_with_their_ends(source: SqlServer) -> None:
     )  # fmt: skip
     items = list(read_items(source, start, tables_of(source, "t")))
     story = [
-        (item.op, item.rows) if isinstance(item, Rows) else type(item).__name__
+        (item.op, item.dicts()) if isinstance(item, Rows) else type(item).__name__
         for item in items
         if isinstance(item, Gtid | Rows | TransactionEnd | Statement)
     ]
@@ -114,7 +114,7 @@ def test_the_reader_skips_to_a_position_that_the_dump_did_not_start_at(source: S
         rows: list[object] = []
         while True:
             items = [item for event in stream.read(10) for item in reader.feed(event)]
-            rows += [row for item in items if isinstance(item, Rows) for row in item.rows]
+            rows += [row for item in items if isinstance(item, Rows) for row in item.dicts()]
             if any(isinstance(item, Heartbeat) for item in items):
                 break
     assert rows == [{"id": 2}]

@@ -130,7 +130,7 @@ def test_mysql_replication_sees_the_same_changes(
     ours: list[tuple[str, Any]] = []
     for item in read_items(server, start, tables_of(server, "t")):
         if isinstance(item, Rows):
-            for row in item.rows:
+            for row in item.dicts():
                 both = (our_row(row[0]), our_row(row[1])) if isinstance(row, tuple) else our_row(row)
                 ours.append((item.op, both))
     theirs = library_changes(server, start.file, start.pos, start.gtid_set, len(ours))

@@ -68,7 +68,7 @@ def after_head(events: list[bytes]) -> BinlogReader:
 def test_recorded_changes_are_read(events: list[bytes]) -> None:
     items = read(events)
     first, second = {"id": 1, "v": "é", "n": "1.50"}, {"id": 2, "v": "b", "n": None}
-    changes = [(item.op, item.rows) for item in items if isinstance(item, Rows)]
+    changes = [(item.op, item.dicts()) for item in items if isinstance(item, Rows)]
     assert changes[:3] == [("c", [first, second]), ("u", [(second, {**second, "v": "c"})]), ("d", [first])]
     assert [item.sql for item in items if isinstance(item, Statement)] == ["create table d.x (a int)"]
     if events is MYSQL:
@@ -178,7 +178,7 @@ def test_a_new_schema_gets_a_new_decoder() -> None:
     for data in MYSQL:  # binlog_row_metadata is MINIMAL there: names are the schema's
         for item in fed.feed(data):
             if isinstance(item, Rows):
-                changes.append(item.rows[0])
+                changes.append(item.dicts()[0])
                 schemas.reverse()
     assert "v" in changes[0]
     assert "w" in changes[1][0]

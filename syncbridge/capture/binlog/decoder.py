@@ -1,4 +1,4 @@
-"""Row images -> dicts of values as event.py carries them, by a decoder generated once per table shape.
+"""Row images -> tuples of values as event.py carries them, by a decoder generated once per table shape.
 
 A generated decoder is one function without calls per column: runs of fixed-width columns (and the length byte of the
 string that follows them) are one `struct.unpack_from`, strings are slices of the whole event decoded once as latin-1.
@@ -34,6 +34,8 @@ class Decoder:
 
     def __init__(self, table_map: TableMap, schema: TableSchema, *, mariadb: bool) -> None:
         self.schema = schema
+        #: The names of a decoded row's values.
+        self.columns = tuple(column.name for column in schema.columns)
         self.width = len(table_map.columns)
         bitmap = bytes_of_ones(self.width)
         #: The columns-present bitmaps of one and of two images that hold every column.
@@ -104,7 +106,7 @@ def generate(fields: list[Field], *, pairs: bool) -> tuple[str, dict[str, Any]]:
     environment["NO_NULLS"] = bytes(null_bytes - 1) + bytes((unused,))
     environment["MASK"] = (1 << len(fields)) - 1
     lines = ["def decode(data, text, p, end):", " rows = []", " append = rows.append", " while p < end:"]
-    row = "{" + ", ".join(f"{item.name!r}: v{index}" for index, item in enumerate(fields) if item.body) + "}"
+    row = "(" + "".join(f"v{index}, " for index, item in enumerate(fields) if item.body) + ")"
     for image in ("before", "after") if pairs else ("row",):
         if null_bytes == 1:
             lines.append(f"  if not data[p] & {(1 << len(fields)) - 1}:")

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 
 from syncbridge.capture.schema import TableSchema
 
-Row: TypeAlias = dict[str, Any]
+#: Values in the order of the item's `columns`.
+Row: TypeAlias = tuple[Any, ...]
 
 
 @dataclass(slots=True)
@@ -60,10 +61,18 @@ class Rows:
     """Changed rows of one table: op "c" and "d" with rows, "u" with (before, after) pairs."""
 
     schema: TableSchema
+    columns: tuple[str, ...]
     op: str
     rows: list[Row] | list[tuple[Row, Row]]
     ts: int
     pos: int  # end of the event
+
+    def dicts(self) -> list[Any]:
+        """`rows` with every row as a dict of its columns."""
+        names = self.columns
+        if self.op == "u":
+            return [tuple(dict(zip(names, image, strict=True)) for image in pair) for pair in self.rows]
+        return [dict(zip(names, row, strict=True)) for row in self.rows]
 
 
 @dataclass(slots=True)

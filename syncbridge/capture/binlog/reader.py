@@ -322,7 +322,7 @@ class BinlogReader:
             event = unpack_mariadb(event[at:end])
             at, end = 0, len(event)
         rows = (decoder.pairs if op == "u" else decoder.images)(event, event.decode("latin-1"), at, end)
-        return (Rows(decoder.schema, op, rows, ts, self.pos),)
+        return (Rows(decoder.schema, decoder.columns, op, rows, ts, self.pos),)
 
     def _partial_update(self, event: bytes, type_: int, _ts: int, _end: int) -> Iterable[Item]:
         decoder = self._tables.get(int.from_bytes(event[19:25], "little"))
