@@ -9,7 +9,6 @@ gets fresh data for every run, they take turns, and the load comes from a proces
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tools import gearman_load as load
-from benchmarks.tools.figures import floor, median, spread
+from benchmarks.tools.figures import Report, arguments, median
 from tests.servers import MariaDB, ServerProcess
 from tests.servers.gearmand import Gearmand
 from tests.servers.service import Service
@@ -38,8 +37,8 @@ MEASURES = {
 #: Fewer queued jobs say nothing about the memory of one.
 FEW = 20_000
 LONG = 5_000_000
-#: --long: what the server may grow by after its first tenth.
-GROWTH = 32 << 20
+#: --long: what the server may grow by after its first tenth, MiB.
+GROWTH = 32
 
 
 @contextmanager
@@ -112,16 +111,9 @@ def resident(server: ServerProcess) -> int:
     return int(Path(f"/proc/{server.pid}/statm").read_text().split()[1]) * 4096
 
 
-def report(results: Results, names: list[str]) -> bool:
-    """Print everything; whether all floors are met."""
-    width = max(map(len, MEASURES.values())) + 2
-    print("\n" + " " * width + "".join(f"{name:>24}" for name in names))
+def summarise(report: Report, results: Results) -> None:
     for measured, title in MEASURES.items():
-        figures = results.figures[measured]
-        cells = [spread(figures[name]) if name in figures else "-" for name in names]
-        print(f"{title:<{width}}" + "".join(f"{cell:>24}" for cell in cells))
-    print("\nours to gearmand's, medians of this run:")
-    met = True
+        report.table(title, results.figures[measured], plot=True)
     for what, measured, mine, theirs, least in (
         ("end to end, durable: SQLite to sqlite3", "e2e32", "ours, SQLite", "gearmand, sqlite3", 30),
         ("end to end, durable: SQLite to MySQL", "e2e32", "ours, SQLite", "gearmand, MySQL", 8),
@@ -130,11 +122,10 @@ def report(results: Results, names: list[str]) -> bool:
     ):
         found = results.ratio(measured, mine, theirs)
         if found is not None:
-            met &= floor(what, found, least)
-    return met
+            report.floor(what, found, least)
 
 
-def long_run(process: ProcessPoolExecutor, name: str, jobs: int) -> bool:
+def long_run(report: Report, process: ProcessPoolExecutor, name: str, jobs: int) -> None:
     """Memory of our server while millions of jobs pass."""
     print(f"\n{jobs:,} jobs through {name}:")
     with SERVERS[name]() as server:
@@ -146,32 +137,33 @@ def long_run(process: ProcessPoolExecutor, name: str, jobs: int) -> bool:
             sizes.append(resident(server))
             rate = tenth * (jobs // 10) / (time.perf_counter() - started)
             print(f"  {tenth * (jobs // 10):>12,} jobs {sizes[-1] / 2**20:8.1f} MiB, {rate:,.0f} jobs/s", flush=True)
-    grown = sizes[-1] - sizes[1]
-    met = grown <= GROWTH
-    verdict = "pass" if met else "FAIL"
-    print(f"  {verdict}  grown by {grown / 2**20:.1f} MiB after the first tenth (at most {GROWTH >> 20} MiB)")
-    return met
+    grown = (sizes[-1] - sizes[1]) / 2**20
+    report.most(f"{name}: memory grown after the first tenth of {jobs:,} jobs", grown, GROWTH, unit=" MiB")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--seconds", type=float, default=1.0, help="for each measure")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=SERVERS, help="these servers")
     parser.add_argument("--long", action="store_true", help="memory over millions of jobs")
     parser.add_argument("--jobs", type=int, default=LONG, help="with --long")
     options = parser.parse_args()
+    report = Report(options)
     names = options.only or list(SERVERS)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         if options.long:
-            flat = [long_run(process, name, options.jobs) for name in names if name.startswith("ours")]
-            return 0 if all(flat) else 1
+            for name in names:
+                if name.startswith("ours"):
+                    long_run(report, process, name, options.jobs)
+            return report.finish()
         results = Results()
         for run in range(options.runs):
             for name in names:
                 print(f"run {run + 1}: {name}", flush=True)
                 measure(name, results, process, options.seconds)
-    return 0 if report(results, names) else 1
+    summarise(report, results)
+    return report.finish()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ guarded hash, through the durable job server, two workers, fsync on; then `syncb
 
 from __future__ import annotations
 
-import argparse
 import random
 import shutil
 import subprocess
@@ -20,12 +19,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tools import machine
-from benchmarks.tools.figures import floor, median, spread
+from benchmarks.tools.figures import Report, arguments, median
 from benchmarks.tools.stages import Stages
 from benchmarks.tools.workload import BATCH, create_tables, inserts, sbtest_row
 from tests.servers import MariaDB, Redis
 
-FLOOR = 0.15
+FLOOR, AIM = 0.15, 0.4
 PATIENCE = 600.0
 #: Beside the rows Redis holds meta and marks.
 OWN_KEYS = 2
@@ -75,12 +74,12 @@ def dump(server: MariaDB, rows: int) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     rows = max(BATCH, options.rows // BATCH * BATCH)
-    print(machine.describe())
+    report = Report(options)
     mine, theirs, used = [], [], []
     with MariaDB(binlog_row_metadata="FULL", innodb_buffer_pool_size="512M") as server:
         create_tables(server)
@@ -95,13 +94,12 @@ def main() -> int:
             used.append(spent)
             theirs.append(dump(server, rows))
             print(f"run {number + 1}: ours {mine[-1]:,.0f}, mariadb-dump {theirs[-1]:,.0f}", flush=True)
-    print(f"\n{rows:,} rows; rows/s, median [range]; verify found 0 differences after each of ours")
-    print(f"  {'ours':<14}{spread(mine):>24}\n  {'mariadb-dump':<14}{spread(theirs):>24}")
-    print("processor time of ours, us for each row, starts included, median [range]")
-    for name in used[0]:
-        print(f"  {name:<14}{spread([spent[name] for spent in used]):>24}")
-    print("ratio, medians of this run:")
-    return 0 if floor("snapshot to mariadb-dump to /dev/null", median(mine) / median(theirs), FLOOR) else 1
+    report.note(f"{rows:,} rows; `verify` found 0 differences after each run of ours.")
+    report.table("rows/s", {"ours": mine, "mariadb-dump": theirs}, plot=True)
+    times = {f"ours: {name}": [spent[name] for spent in used] for name in used[0]}
+    report.table("processor time, us for each row, starts included", times)
+    report.floor("snapshot to mariadb-dump to /dev/null", median(mine) / median(theirs), FLOOR, AIM)
+    return report.finish()
 
 
 if __name__ == "__main__":

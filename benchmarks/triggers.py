@@ -13,7 +13,6 @@ At the end: how long single-row statements take while the job server is well, fr
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.tools.figures import floor, median, spread
+from benchmarks.tools.figures import Report, arguments, median
 from syncbridge.capture.schema import TableSchema, load_tables
 from syncbridge.capture.trigger.install import install
 from syncbridge.capture.trigger.render import Trigger, outbox_table, table_triggers
@@ -257,18 +256,18 @@ def latencies(server: SqlServer, seconds: float) -> list[float]:
     return sorted(found)
 
 
-def trouble(server: SqlServer, jobs: ServerProcess, seconds: float) -> None:
-    """Print what a user's statement waits, with the time-outs as they are, and how many changes the outbox took."""
+def trouble(report: Report, server: SqlServer, jobs: ServerProcess, seconds: float) -> None:
+    """What a user's statement waits, with the time-outs as they are, and how many changes the outbox took."""
+    found: dict[str, dict[str, list[float]]] = {}
 
     def show(what: str) -> None:
         empty(server, TROUBLED)
         took = latencies(server, seconds)
-        middle, nearly, most = (took[int(len(took) * part)] for part in (0.5, 0.99, 0.9999))
-        times = "".join(f"{one:9.2f} ms " for one in (middle, nearly, most, sum(took) / len(took)))
-        print(f"  {what:<24}{times}{fallen_back(server, TROUBLED):9,}", flush=True)
+        times = {name: [took[int(len(took) * part)]] for name, part in (("median", 0.5), ("99 %", 0.99))}
+        more = {"slowest": [took[int(len(took) * 0.9999)]], "mean": [sum(took) / len(took)]}
+        found[what] = times | more | {"rows in the outbox": [fallen_back(server, TROUBLED)]}
 
     patience(server, USUAL)
-    print(f"\n{'single-row INSERT, UDF':<26}{'median':>12}{'99 %':>13}{'slowest':>13}{'mean':>13}{'outbox':>13}")
     show("job server well")
     jobs.freeze()
     show("job server frozen")
@@ -279,28 +278,21 @@ def trouble(server: SqlServer, jobs: ServerProcess, seconds: float) -> None:
         point_to(server, TROUBLED, hole.port)
         show("never answers")
     jobs.start()
+    report.table(f"{server.flavor}: single-row INSERT with the UDF's trigger, ms", found)
 
 
 # Figures
 
 
-def report(results: Results) -> None:
-    def table(title: str, cell: Callable[[list[Reading]], str]) -> None:
-        print(f"\n{title:<36}" + "".join(f"{shape!s:>22}" for shape in SHAPES))
-        for variant in VARIANTS:
-            print(f"{variant:<36}" + "".join(f"{cell(results[variant, shape]):>22}" for shape in SHAPES))
+def summarise(report: Report, results: Results, server: str) -> None:
+    def table(title: str, figure: Callable[[Reading], float]) -> None:
+        rows = {v: {str(shape): [figure(r) for r in results[v, shape]] for shape in SHAPES} for v in VARIANTS}
+        report.table(f"{server}: {title}", rows)
 
-    table("rows per second", lambda readings: spread([reading.rate for reading in readings]))
-    table("microseconds per row", lambda readings: spread([1e6 / reading.rate for reading in readings]))
-    table("its CPU in the database", lambda readings: spread([1e6 * r.cpu / r.rows for r in readings]))
-    table("its CPU in the job server", lambda readings: spread([1e6 * r.jobs_cpu / r.rows for r in readings]))
-    print(f"\n{'added to a plain row':<36}" + "".join(f"{shape!s:>22}" for shape in SHAPES))
-    for variant in list(VARIANTS)[1:]:
-        cells = []
-        for shape in SHAPES:
-            plain = median([1e6 / reading.rate for reading in results[PLAIN, shape]])
-            cells.append(f"{median([1e6 / reading.rate for reading in results[variant, shape]]) - plain:,.1f} us")
-        print(f"{variant:<36}" + "".join(f"{cell:>22}" for cell in cells))
+    table("rows/s", lambda reading: reading.rate)
+    table("us for each row", lambda reading: 1e6 / reading.rate)
+    table("processor time of the database, us for each row", lambda reading: 1e6 * reading.cpu / reading.rows)
+    table("processor time of the job server, us for each row", lambda r: 1e6 * r.jobs_cpu / r.rows)
 
 
 def ratio(results: Results, of: str, to: str, shape: Shape, figure: Callable[[Reading], float]) -> float:
@@ -309,43 +301,44 @@ def ratio(results: Results, of: str, to: str, shape: Shape, figure: Callable[[Re
     return median([figure(one) / figure(other) for one, other in pairs])
 
 
-def floors(results: Results) -> bool:
-    """Print the ratios. The pool's floor is for rows that cost a call, not for those that cost an fsync."""
-    print("\nrates, medians of the ratios of each run:")
-    met = True
+def floors(report: Report, results: Results, server: str) -> None:
+    """Medians of the ratios of each run; the pool's floor is for rows that cost a call, not for those that cost an
+    fsync. MySQL's are told without a floor.
+    """
+
+    def check(what: str, found: float, least: float | None) -> None:
+        if least is None or server != "mariadb":
+            report.note(f"{server}, {what}: {found:.1f}x.")
+        else:
+            report.floor(what, found, least)
+
     for shape in SHAPES:
         found = ratio(results, OUTBOX, PLAIN, shape, lambda reading: reading.rate)
-        met &= floor(f"outbox to plain, {shape}", found, 0.7 if shape.rows == 1 else 0.25)
+        check(f"outbox to plain, {shape}", found, 0.7 if shape.rows == 1 else 0.25)
     for queue, title in QUEUES.items():
         for shape in SHAPES:
             variants = f"UDF, pooled: {title}", f"UDF, per call: {title}"
             found = ratio(results, *variants, shape, lambda reading: reading.rate)
             cpu = 1 / ratio(results, *variants, shape, lambda reading: (reading.cpu + reading.jobs_cpu) / reading.rows)
             what = f"UDF pooled to per call, {title}, {shape} (by CPU {cpu:.1f}x)"
-            if queue == "volatile" and shape.rows > 1:
-                met &= floor(what, found, 3)
-            else:
-                print(f"        {what}: {found:.1f}x")
-    return met
+            check(what, found, 3 if queue == "volatile" and shape.rows > 1 else None)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--seconds", type=float, default=1.0, help="for each measure")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=SERVERS, default=list(SERVERS), help="these databases")
     options = parser.parse_args()
-    met = True
+    report = Report(options)
     for name in options.only:
         with job_servers() as jobs, prepared(SERVERS[name], jobs) as server:
             print(f"== {server.value('SELECT VERSION()')} ({name})")
             results = compare(server, jobs, options.runs, options.seconds)
-            report(results)
-            found = floors(results)
-            met &= found or name != "mariadb"
-            trouble(server, jobs["durable"], 2.5 * options.seconds)
-            print(flush=True)
-    return 0 if met else 1
+            summarise(report, results, name)
+            floors(report, results, name)
+            trouble(report, server, jobs["durable"], 2.5 * options.seconds)
+    return report.finish()
 
 
 if __name__ == "__main__":
