@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import statistics
 import sys
@@ -62,7 +63,7 @@ class Bound:
         return self.found >= bound if self.least else self.found <= bound
 
     def show(self, value: float) -> str:
-        return f"{value:.{2 if value < 1 else 1 if value < 100 else 0}f}{self.unit}"
+        return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}{self.unit}"
 
     def limit(self, bound: float) -> str:
         return f"{'' if self.least else 'at most '}{bound:g}{self.unit}"
@@ -74,7 +75,8 @@ class Figures:
 
     command: str
     machine: str
-    date: str = ""
+    date: str
+    load_average: float = 0.0
     seconds: float = 0.0
     tables: list[Table] = field(default_factory=list)
     bounds: list[Bound] = field(default_factory=list)
@@ -101,8 +103,8 @@ class Report:
     def __init__(self, options: argparse.Namespace) -> None:
         self._file: Path | None = options.json
         self._began = time.time()
-        self.figures = Figures(_command(), machine.describe(), time.strftime("%Y-%m-%d"))
-        print(self.figures.machine, flush=True)
+        self.figures = Figures(_command(), machine.describe(), time.strftime("%Y-%m-%d"), os.getloadavg()[0])
+        print(f"{self.figures.machine}; load before the start: {self.figures.load_average:.1f}", flush=True)
 
     def has(self, peer: str, install: Callable[[], None]) -> bool:
         """Whether a peer can take part; why not is said once."""

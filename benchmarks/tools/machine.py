@@ -15,13 +15,12 @@ from syncbridge.demo.redis import server_program as redis_program
 
 
 def describe() -> str:
-    """One line: processor, cores, memory, load, versions."""
+    """One line: processor, cores, memory, versions."""
     models = [line.partition(":")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    load = os.getloadavg()[0]
     return (
         f"{os.cpu_count()} x{models[0] if models else ' ' + platform.machine()}, {memory:.0f} GiB,"
-        f" load {load:.1f} before the start, Linux {platform.release()}, Python {platform.python_version()},"
+        f" Linux {platform.release()}, Python {platform.python_version()},"
         f" {_version(mariadb_program())}, {_version([redis_program()])}"
     )
 
