@@ -21,10 +21,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tools.figures import Report, arguments, median
-from syncbridge.capture.changes import Shape, Transaction, row_events
-from syncbridge.capture.lanes import MAX_EVENTS, lane_of
+from benchmarks.tools.job_maker import job_maker
+from syncbridge.capture.changes import Shape, Transaction
 from syncbridge.config import Config, parse_config
-from syncbridge.event import Event, encode_job
 from syncbridge.sinks.connection import connect
 from syncbridge.sinks.plan import Plan
 from syncbridge.sinks.sink import Sink
@@ -52,12 +51,12 @@ def jobs(rows: int, place: int) -> list[list[bytes]]:
     transaction = Transaction(
         pipeline="bench", epoch=1, server_id=1, gtid="0-1-1", file="binlog.000001", file_number=1, pos=place, ts_us=now
     )
-    shape = Shape("bench", "wide", ("id",), {})
-    images = [{"id": number, **FIELDS, "field0": f"value{place:020d}"} for number in range(rows)]
-    lanes: list[list[Event]] = [[] for _ in range(LANES)]
-    for one in row_events(transaction, shape, "c", images, now):
-        lanes[lane_of("bench", "wide", list(one["key"].values()), LANES)].append(one)
-    return [[encode_job(lane[n : n + MAX_EVENTS]) for n in range(0, len(lane), MAX_EVENTS)] for lane in lanes]
+    fields = {**FIELDS, "field0": f"value{place:020d}"}
+    shape = Shape("bench", "wide", ("id",), {}, (), ("id", *fields))
+    lanes, kept = job_maker(LANES, keep=True)
+    lanes.add_rows(transaction, shape, "c", [(number, *fields.values()) for number in range(rows)], now, 300)
+    lanes.flush()
+    return kept.by_lane
 
 
 async def apply_plans(sink: Sink, lanes: Sequence[Sequence[Plan]]) -> None:

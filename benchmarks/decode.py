@@ -24,20 +24,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tools import zongji
 from benchmarks.tools.figures import Report, arguments, median
+from benchmarks.tools.job_maker import job_maker
 from benchmarks.tools.workload import TABLES, create_tables, write_workload
 from syncbridge.capture.binlog.events import Gtid, Rows
 from syncbridge.capture.binlog.reader import BinlogReader
 from syncbridge.capture.binlog.stream import BinlogStream
-from syncbridge.capture.changes import Shape, Transaction, row_events
+from syncbridge.capture.capture import COLLECT_SECONDS
+from syncbridge.capture.changes import Shape, Transaction
 from syncbridge.capture.connection import ConnectionSettings, Position, connect, identify, start_dump
 from syncbridge.capture.schema import load_tables
-from syncbridge.event import encode_job
 from tests.servers import MariaDB
 
 ROWS, JSON = "ours: rows as tuples", "ours: events as JSON"
 LIBRARY, ZONGJI = "mysql-replication", "@powersync/mysql-zongji"
 #: (segment, reader) -> how many times as fast we are at least, JSON included, and what we aim at.
 FLOORS = {("all", LIBRARY): (8.0, 12.0), ("updates", LIBRARY): (15.0, 25.0), ("all", ZONGJI): (0.7, 1.0)}
+LANES = 8
 TYPES: dict[str, dict[str, str]] = {}
 
 
@@ -133,12 +135,13 @@ def read_rows(server: MariaDB, start: Position, end: Position) -> Reading:
 
 
 def read_json(server: MariaDB, start: Position, end: Position) -> Reading:
-    """Every row as the whole event that a job carries."""
+    """Every row in the jobs that capture makes, cut at the same moments."""
     stream, reader = dump(server, start)
     count = 0
-    shapes = {table: Shape("bench", table, ("id",), types) for table, types in TYPES.items()}
+    shapes: dict[str, Shape] = {}
+    lanes, _ = job_maker(LANES)
     transaction: Transaction | None = None
-    now = time.time_ns() // 1000
+    flush_by = 0.0
     events = stream.read(10)
     watch = Stopwatch()
     while (reader.file, reader.pos) < (end.file, end.pos):
@@ -147,15 +150,22 @@ def read_json(server: MariaDB, start: Position, end: Position) -> Reading:
             for item in reader.feed(event):
                 if type(item) is Rows:
                     assert transaction is not None
-                    job = list(row_events(transaction, shapes[item.schema.table], item.op, item.dicts(), now))
-                    count += len(job)
-                    encode_job(job)
+                    name, number = item.schema.table, len(item.rows)
+                    if name not in shapes:
+                        shapes[name] = Shape("bench", name, ("id",), TYPES[name], (), item.columns)
+                    now = time.time_ns() // 1000
+                    lanes.add_rows(transaction, shapes[name], item.op, item.rows, now, 2 * len(event) // number + 16)
+                    count += number
                 elif type(item) is Gtid:
                     transaction = Transaction(
                         pipeline="bench", epoch=1, server_id=1, gtid=item.gtid or "", file=item.file,
                         file_number=int(item.file[-6:]), pos=item.pos, ts_us=item.ts * 1_000_000,
                     )  # fmt: skip
         events = []
+        if time.monotonic() > flush_by:
+            lanes.flush()
+            flush_by = time.monotonic() + COLLECT_SECONDS
+    lanes.flush()
     reading = watch.read(count)
     stream.close()
     return reading

@@ -31,11 +31,9 @@ from __future__ import annotations
 
 from typing import Any, NoReturn, TypeAlias
 
-import orjson
-
 from syncbridge.errors import PermanentError
 
-#: Format number of events and jobs; a worker refuses a higher one in one sentence.
+#: Format number of events; a worker refuses a higher one in one sentence.
 FORMAT = 1
 
 CREATE, UPDATE, DELETE, READ, TRUNCATE = "c", "u", "d", "r", "t"
@@ -58,21 +56,8 @@ def place(db: str, table: str) -> str:
     return f"function:{table}" if table and not db else f"{db}.{table}"
 
 
-def encode_job(events: list[Event]) -> bytes:
-    """The workload of one lane job: a JSON array of events."""
-    return orjson.dumps(events)
-
-
-def decode_job(workload: bytes) -> list[Event]:
-    """The events of a job: an array, or a single event (what a trigger's UDF sends).
-
-    Raises PermanentError when the bytes are not a job this version understands.
-    """
-    try:
-        decoded = orjson.loads(workload)
-    except orjson.JSONDecodeError as error:
-        raise PermanentError(f"job is not JSON: {error}") from error
-    events = decoded if isinstance(decoded, list) else [decoded]
+def check(events: list[Any]) -> list[Event]:
+    """The very list, once each of it has what every event has. Raises PermanentError."""
     for event in events:
         try:
             source = event["source"]

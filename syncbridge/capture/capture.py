@@ -11,16 +11,16 @@ import select
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from syncbridge import metrics
 from syncbridge.capture.binlog import events
 from syncbridge.capture.binlog.reader import BinlogReader
-from syncbridge.capture.changes import Shape, Transaction, row_events, sweep_event
+from syncbridge.capture.changes import Shape, Transaction, sweep_event
 from syncbridge.capture.connection import source_errors
 from syncbridge.capture.ddl.dialect import load_dialect
 from syncbridge.capture.delivery import TICK, Delivery
 from syncbridge.capture.heartbeat import HeartbeatWriter, heartbeat_row
-from syncbridge.capture.lanes import lane_of
 from syncbridge.capture.mappings import take_up_mappings
 from syncbridge.capture.reconnect import run_sessions
 from syncbridge.capture.retention import Retention
@@ -308,23 +308,25 @@ class Capture:
     def _rows(self, item: events.Rows, size: int) -> None:
         schema = item.schema
         known = self._shapes.get(id(schema))
-        shape = known[1] if known is not None and known[0] is schema else self._shape(schema)
+        if known is not None and known[0] is schema and known[1].columns == item.columns:
+            shape = known[1]
+        else:
+            shape = self._shape(schema, item.columns)
         if shape.db == OWN_SCHEMA:
             self._own_rows((shape.db, shape.table), item)
             return
-        lanes, count = self._lanes, self._lanes.count
-        weight = 3 * size // (len(item.rows) or 1)
-        number = 0
-        for one in row_events(self._transaction, shape, item.op, item.dicts(), _now_us()):
-            lanes.add(lane_of(shape.db, shape.table, [*one["key"].values()], count), one, weight)
-            number += 1
-        self._delivery.captured(shape, item.op, number)
+        rows = item.rows
+        if not rows:
+            return
+        weight = 2 * size // len(rows) + 16  # JSON weighs more
+        self._lanes.add_rows(self._transaction, shape, item.op, rows, _now_us(), weight)
+        self._delivery.captured(shape, item.op, len(rows))
 
-    def _shape(self, schema: TableSchema) -> Shape:
+    def _shape(self, schema: TableSchema, columns: tuple[str, ...]) -> Shape:
         own = schema.db == OWN_SCHEMA
         key_columns = schema.primary_key if own else self._tables.key_columns(schema)
         gone = self._tables.gone_columns(schema)
-        shape = Shape(schema.db, schema.table, key_columns, schema.types(), gone)
+        shape = Shape(schema.db, schema.table, key_columns, schema.types(), gone, columns)
         self._shapes[id(schema)] = (schema, shape)
         return shape
 
@@ -403,6 +405,10 @@ class Capture:
     def emit(self, one: Event, size: int) -> None:
         """Put an event into its lane."""
         self._delivery.emit(one, size)
+
+    def emit_reads(self, transaction: Transaction, shape: Shape, number: int, rows: list[Any], weight: int) -> None:
+        """Put rows of a snapshot into their lanes."""
+        self._delivery.emit_reads(transaction, shape, number, rows, weight)
 
     def when_durable(self, action: Callable[[], None]) -> None:
         """Run `action` once everything emitted so far is durable in the queue."""

@@ -6,9 +6,12 @@ of its own key, and versions keep them in order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
+
+import orjson
 
 from syncbridge.event import CREATE, DELETE, FORMAT, READ, TRUNCATE, UPDATE, Event, Row, place
 from syncbridge.version import transaction_prefix
@@ -37,6 +40,19 @@ class Transaction:
     def version(self, row: int) -> str:
         return f"{self.version_prefix}{row:08x}"
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a job says of it, see workload.py."""
+        return {
+            "name": self.pipeline,
+            "server_id": self.server_id,
+            "gtid": self.gtid,
+            "file": self.file,
+            "pos": self.pos,
+            "ts_us": self.ts_us,
+            "version": self.version_prefix,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -48,11 +64,29 @@ class Shape:
     types: dict[str, str]
     #: Columns that the table had before: what they left in hashes goes with the next write.
     gone: tuple[str, ...] = ()
+    #: Of rows that come as tuples: what is in them.
+    columns: tuple[str, ...] = ()
     #: The key of a row.
     key_of: Callable[[Row], dict[str, Any]] = field(init=False, compare=False, repr=False)
+    #: Of a row as a tuple: the values of its key.
+    key_values: Callable[[Sequence[Any]], tuple[Any, ...]] = field(init=False, compare=False, repr=False)
+    #: What a job says of the table, see workload.py.
+    description: orjson.Fragment = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key_of", _key_getter(self.key_columns))
+        if not self.columns:
+            return
+        object.__setattr__(self, "key_values", _values_getter([self.columns.index(name) for name in self.key_columns]))
+        described = {
+            "db": self.db,
+            "table": self.table,
+            "columns": self.columns,
+            "key": self.key_columns,
+            "types": self.types,
+            "gone": self.gone,
+        }
+        object.__setattr__(self, "description", orjson.Fragment(orjson.dumps(described)))
 
     @property
     def place(self) -> str:
@@ -65,6 +99,13 @@ def _key_getter(columns: tuple[str, ...]) -> Callable[[Row], dict[str, Any]]:
         (name,) = columns
         return lambda row: {name: row[name]}
     return lambda row: {name: row[name] for name in columns}
+
+
+def _values_getter(places: list[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    if len(places) == 1:
+        (place,) = places
+        return lambda row: (row[place],)
+    return itemgetter(*places)
 
 
 def event(
@@ -102,45 +143,17 @@ def _source(transaction: Transaction, shape: Shape) -> dict[str, Any]:
     }
 
 
-def row_events(transaction: Transaction, shape: Shape, op: str, rows: Iterable[Any], now_us: int) -> Iterator[Event]:
-    """The events of one ROWS event. `rows`: dicts for c and d, (before, after) pairs for u.
-
-    Hot: what the rows share is computed once, and one closure builds each event.
-    """
-    name, db, table, prefix = transaction.pipeline, shape.db, shape.table, transaction.version_prefix
-    ts_us, server_id, gtid = transaction.ts_us, transaction.server_id, transaction.gtid
-    file, pos = transaction.file, transaction.pos
-    types, gone, key_of = shape.types, shape.gone, shape.key_of
-
-    def build(op: str, key: Row, before: Row | None, after: Row | None) -> Event:
-        number = transaction.rows
-        transaction.rows = number + 1
-        version = f"{prefix}{number:08x}"
-        one = {
-            "op": op, "ts_us": now_us,
-            "source": {"name": name, "db": db, "table": table, "ts_us": ts_us, "server_id": server_id, "gtid": gtid,
-                       "file": file, "pos": pos, "row": number},
-            "key": key, "before": before, "after": after, "types": types, "version": version, "id": version,
-            "format": FORMAT,
-        }  # fmt: skip
-        if gone:
-            one["gone"] = gone
-        return one
-
-    if op == CREATE:
-        for row in rows:
-            yield build(CREATE, key_of(row), None, row)
-    elif op == DELETE:
-        for row in rows:
-            yield build(DELETE, key_of(row), row, None)
-    else:
-        for before, after in rows:
-            key, old_key = key_of(after), key_of(before)
-            if key == old_key:
-                yield build(UPDATE, key, before, after)
-            else:
-                yield build(DELETE, old_key, before, None)
-                yield build(CREATE, key, None, after)
+def row_events(
+    transaction: Transaction, shape: Shape, op: str, before: Row | None, after: Row | None, now_us: int
+) -> Iterator[Event]:
+    """The next row of the transaction as events: one, or two where it got another key."""
+    sides = [(op, before, after)]
+    if before is not None and after is not None and shape.key_of(before) != shape.key_of(after):
+        sides = [(DELETE, before, None), (CREATE, None, after)]
+    for side, old, new in sides:
+        version = transaction.version(transaction.rows)
+        transaction.rows += 1
+        yield event(transaction, shape, side, shape.key_of(new or old or {}), old, new, now_us, version)
 
 
 def reread_events(row: Row | None, images: list[Row]) -> list[tuple[str, Row | None, Row | None]]:

@@ -19,9 +19,10 @@ from syncbridge.capture.progress import Progress
 from syncbridge.capture.stopping import StopFlag
 from syncbridge.capture.tables import HEARTBEAT
 from syncbridge.config import Config
-from syncbridge.event import UPDATE, Event, encode_job
+from syncbridge.event import UPDATE, Event
 from syncbridge.seams import LaneQueue
 from syncbridge.state import State
+from syncbridge.workload import encode_job
 
 #: Payload bytes waiting for the queue at which reading pauses: the source is the buffer.
 MAX_BACKLOG = 32 * 1024 * 1024
@@ -55,6 +56,10 @@ class Delivery:
         source = one["source"]
         lane = lane_of(source["db"], source["table"], list(one["key"].values()), self.lanes.count)
         self.lanes.add(lane, one, size)
+
+    def emit_reads(self, transaction: Transaction, shape: Shape, number: int, rows: list[Any], weight: int) -> None:
+        """Put rows of a snapshot into their lanes, see Lanes.add_reads."""
+        self.lanes.add_reads(transaction, shape, number, rows, time.time_ns() // 1000, weight)
 
     def captured(self, shape: Shape, op: str, number: int = 1) -> None:
         """Row events were read. A metric costs as much as an event, so they are counted together, in hear()."""

@@ -159,7 +159,7 @@ def select(source: Connection[Any], sql: str) -> list[Row]:
 def counts(source: Connection[Any], sink: redis.Redis) -> dict[str, tuple[int, int]]:
     """Table -> (rows that are to be mirrored, keys), counted now."""
     keys = dict.fromkeys((mirrored.prefix for mirrored in TABLES), 0)
-    for name in sink.scan_iter(count=5000):
+    for name in set(sink.scan_iter(count=5000)):  # SCAN may name a key twice
         prefix = name.partition(b":")[0].decode() + ":"
         if prefix in keys:
             keys[prefix] += 1

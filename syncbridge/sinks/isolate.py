@@ -24,7 +24,7 @@ import orjson
 
 from syncbridge.config import Config
 from syncbridge.errors import PermanentError, TransientError
-from syncbridge.event import TRUNCATE, Event, decode_job
+from syncbridge.event import TRUNCATE, Event
 from syncbridge.parent import end_with_parent
 from syncbridge.seams import LaneJob
 from syncbridge.sinks.apply import Applier
@@ -33,6 +33,7 @@ from syncbridge.sinks.mapping import Mappings
 from syncbridge.sinks.plan import Apply, Plan, Planner, failed_row, record, undecodable
 from syncbridge.sinks.sink import Sink
 from syncbridge.state import FailedRow
+from syncbridge.workload import decode_job
 
 #: An event that takes longer than this has hung its process.
 EVENT_SECONDS = 60.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import calendar
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ import orjson
 from syncbridge.config import Config
 from syncbridge.config import Mapping as MappingConfig
 from syncbridge.errors import PermanentError
-from syncbridge.event import CREATE, DELETE, READ, UPDATE, Event, Row
+from syncbridge.event import CREATE, DELETE, READ, UPDATE, Event, Row, place
 from syncbridge.expression import compile_expression
 from syncbridge.sinks.keys import GUARD_FIELD, guard
 from syncbridge.sinks.render import MASK, encode_key, json_converter, key_text, text_converter
@@ -69,6 +69,7 @@ class CompiledMapping:
         self.config = mapping
         self.db = db
         self.table = table
+        self.place = place(db, table)
         self.id = mapping_id(mapping, db, table)
         self.hash = mapping.type == "hash"
         self._max_value = max_value
@@ -154,13 +155,13 @@ class CompiledMapping:
             return self._removal(shape, key, row, version)
         stamp = self._guard(shape, row, version)
         if self.hash:
-            return self._write_hash(shape, key, row, stamp, ttl, gone)
-        content = self._content(shape, row)
+            return self.write_hash(shape, key, row, stamp, ttl, gone)
+        content = self.content(shape, row)
         if content is None:
             return self._removal(shape, key, row, version)
         return Operation(WRITE_STRING, key, [ttl, stamp, content])
 
-    def _write_hash(
+    def write_hash(
         self, shape: Shape, key: bytes, row: Row, stamp: str | bytes, ttl: str, gone: Sequence[str]
     ) -> Operation:
         values = shape.values(row)
@@ -171,7 +172,7 @@ class CompiledMapping:
             for place, converted in shape.converters:
                 arguments[place] = converted(arguments[place])
             return Operation(WRITE_HASH, key, arguments)
-        absent = []
+        absent = self.absent_fields(shape, gone)
         arguments = [ttl, 0, 0, GUARD_FIELD, stamp]
         for column, field, convert in shape.plan:
             value = row[column]
@@ -181,16 +182,27 @@ class CompiledMapping:
                 arguments.append(field)
                 arguments.append(value if convert is None else convert(value))
         arguments[1] = len(arguments) - 3
-        absent += shape.excluded
-        for name in gone:
-            field = self.config.columns.rename.get(name, name)
-            if field not in shape.shown and not field.startswith("_"):
-                absent.append(field.encode())
         arguments[2] = len(absent)
         arguments += absent
         return Operation(WRITE_HASH, key, arguments)
 
-    def _content(self, shape: Shape, row: Row) -> bytes | None:
+    def absent_fields(self, shape: Shape, gone: Sequence[str]) -> list[bytes]:
+        """Fields that no row of this shape has, and earlier ones may have left; those that are NULL not among them."""
+        fields = [self.config.columns.rename.get(name, name) for name in gone]
+        left = [field.encode() for field in fields if field not in shape.shown and not field.startswith("_")]
+        return [*shape.excluded, *left]
+
+    @property
+    def plain(self) -> bool:
+        """Whether a row's columns alone say what becomes of it: no `where`, and the ttl is the same for all."""
+        return self._where is None and (self.config.ttl is None or not self.config.ttl.column)
+
+    @property
+    def plain_ttl(self) -> str:
+        """The ttl of every row where `plain`, as apply.lua wants it."""
+        return self._ttl({}, {}) or "0"
+
+    def content(self, shape: Shape, row: Row) -> bytes | None:
         """What a json or string key holds; None when the value of a string is NULL."""
         if self._value is not None:
             text = shape.value(row)
@@ -265,9 +277,9 @@ class CompiledMapping:
         shape = self._shape_of(row, types, primary)
         key = self._key(shape, row)
         if not self.hash:
-            content = self._content(shape, row)
+            content = self.content(shape, row)
             return None if content is None else Expected(key, "string", content)
-        fields = self._write_hash(shape, key, row, "", "", ()).arguments
+        fields = self.write_hash(shape, key, row, "", "", ()).arguments
         pairs = [as_bytes(item) for item in fields[5 : 3 + fields[1]]]
         return Expected(key, "hash", dict(zip(pairs[::2], pairs[1::2], strict=True)))
 
@@ -310,8 +322,11 @@ class CompiledMapping:
         return findings
 
     def _shape_of(self, row: Row, types: Mapping[str, str], primary: tuple[str, ...]) -> Shape:
-        shape = self._shape
-        names = list(row)
+        return self.shape_of(row, types, primary)
+
+    def shape_of(self, columns: Iterable[str], types: Mapping[str, str], primary: tuple[str, ...]) -> Shape:
+        """What is known of rows with these columns. Raises PermanentError when they cannot be shown."""
+        shape, names = self._shape, list(columns)
         if shape is None or shape.names != names or shape.types != types or shape.primary != primary:
             shape = self._shape = Shape(self, names, types, primary)
         return shape
@@ -363,16 +378,16 @@ class Shape:
         #: The arguments that write a row without NULLs, but for its values, ttl and guard; and what converts values.
         self.full_row: list[Any] = ["0", 2 * len(columns) + 2, 0, GUARD_FIELD, ""]
         self.converters: list[tuple[int, Callable[[Any], Any]]] = []
-        for place, (_, field, convert) in enumerate(self.plan):
+        for at, (_, field, convert) in enumerate(self.plan):
             self.full_row += (field, None)
             if convert is not None:
-                self.converters.append((6 + 2 * place, convert))
+                self.converters.append((6 + 2 * at, convert))
         template, value = mapping.templates
         self.key = mapping.renderer(template, self, masked=False)
         self.value = mapping.renderer(value or template, self, masked=bool(mapping.config.columns.mask))
         self.owner: _Renderer | None = self.primary_text if mapping.owned(primary) else None
-        self._key_names = [name for name in template.columns if name not in (TABLE, KEY)]
-        self._key_names += primary if KEY in template.columns else ()
+        self.key_names = [name for name in template.columns if name not in (TABLE, KEY)]
+        self.key_names += primary if KEY in template.columns else ()
 
     def _show(self, mapping: CompiledMapping, name: str) -> None:
         columns = mapping.config.columns
@@ -396,7 +411,7 @@ class Shape:
 
     def key_differs(self, before: Row, after: Row) -> bool:
         """Whether the two images may have different keys, or only one of them a key at all."""
-        for name in self._key_names:  # noqa: SIM110 - any() costs twice as much for one or two columns
+        for name in self.key_names:  # noqa: SIM110 - any() costs twice as much for one or two columns
             if before.get(name) != after.get(name):
                 return True
         return False

@@ -7,16 +7,18 @@ cannot be applied is set apart: failures for the retry table, rows to be read ag
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from syncbridge.errors import PermanentError
-from syncbridge.event import TRUNCATE, Event, decode_job, place
+from syncbridge.event import TRUNCATE, Event
+from syncbridge.sinks.blocks import BlockPlans
 from syncbridge.sinks.failures import error_class, error_text, oldest
 from syncbridge.sinks.mapping import CompiledMapping, Mappings, Operation
 from syncbridge.state import FailedRow
 from syncbridge.version import ZERO
+from syncbridge.workload import Block, items
 
 #: Operations (and roughly bytes) in one script call: bounds how long Redis serves nobody else.
 CALL_OPERATIONS, CALL_BYTES = 128, 2**20
@@ -30,11 +32,30 @@ HEARTBEAT = ("syncbridge", "heartbeat")
 
 @dataclass(slots=True)
 class Origin:
-    """Which event and mapping some consecutive operations come from."""
+    """Which event and mapping some consecutive operations come from; or which rows of a block, one operation each."""
 
-    event: Event
+    source: Event | Block
     mapping: CompiledMapping
     count: int
+    #: Of a block: the row of the first operation.
+    first: int = 0
+
+    @property
+    def op(self) -> str:
+        return self.source.op if isinstance(self.source, Block) else str(self.source["op"])
+
+    @property
+    def events(self) -> int:
+        """How many events it stands for."""
+        return self.count if isinstance(self.source, Block) else 1
+
+    def singles(self) -> Iterator[tuple[Event, int]]:
+        """Each event, and how many operations are its own."""
+        if isinstance(self.source, Block):
+            for index in range(self.first, self.first + self.count):
+                yield self.source.event(index), 1
+        else:
+            yield self.source, self.count
 
 
 @dataclass(slots=True)
@@ -70,14 +91,31 @@ class Plan:
 
     def put(self, event: Event, mapping: CompiledMapping, operations: list[Operation], size: int) -> None:
         """One more event to apply; `size`: its bytes, roughly."""
+        step = self._step()
+        step.operations += operations
+        step.origins.append(Origin(event, mapping, len(operations)))
+        step.size += size
+
+    def put_block(self, block: Block, mapping: CompiledMapping, operations: list[Operation], size: int) -> None:
+        """The rows of a block, one operation each; `size`: bytes of a row, roughly."""
+        first, total = 0, len(operations)
+        while first < total:
+            step = self._step()
+            room = min(CALL_OPERATIONS - len(step.operations), max(1, (CALL_BYTES - step.size) // (size or 1)))
+            part = operations[first : first + room] if room < total - first or first else operations
+            step.operations += part
+            step.origins.append(Origin(block, mapping, len(part), first))
+            step.size += size * len(part)
+            first += len(part)
+
+    def _step(self) -> Apply:
+        """The call that has room."""
         step = self.steps[-1] if self.steps else None
         full = isinstance(step, Apply) and (len(step.operations) >= CALL_OPERATIONS or step.size >= CALL_BYTES)
         if not isinstance(step, Apply) or full:
             step = Apply()
             self.steps.append(step)
-        step.operations += operations
-        step.origins.append(Origin(event, mapping, len(operations)))
-        step.size += size
+        return step
 
 
 class Planner:
@@ -85,6 +123,7 @@ class Planner:
 
     def __init__(self, mappings: Mappings, *, tombstone: float, max_value: int) -> None:
         self._mappings = mappings
+        self._blocks = BlockPlans()
         self._tombstone = tombstone
         self._max_value = max_value
 
@@ -94,18 +133,46 @@ class Planner:
         oldest_applied = oldest(now, self._tombstone)
         for workload in workloads:
             try:
-                events = decode_job(workload)
+                parts = items(workload)
             except PermanentError as error:
                 plan.failures.append(undecodable(workload, error))
                 continue
             # What a workload cannot hold, no value in it can be.
             check_size = 2 * len(workload) > self._max_value
-            size = len(workload) // max(1, len(events))
-            for event in events:
-                self._add(plan, event, oldest_applied, size, check_size=check_size)
-            if events:
-                plan.mark = events[-1]["version"]
+            size = len(workload) // (sum([len(part.rows) if type(part) is Block else 1 for part in parts]) or 1)
+            for part in parts:
+                if not isinstance(part, Block):
+                    self._add(plan, part, oldest_applied, size, check_size=check_size)
+                    plan.mark = part["version"]
+                    continue
+                if check_size or not self._add_block(plan, part, oldest_applied, size):
+                    for event in part.events():
+                        self._add(plan, event, oldest_applied, size, check_size=check_size)
+                plan.mark = part.version(-1)
         return plan
+
+    def _add_block(self, plan: Plan, block: Block, oldest_applied: float, size: int) -> bool:
+        """The rows of a block at once; False where they need a look one by one, and nothing is added."""
+        table = block.table
+        if not block.rows:
+            return True
+        if block.ts_us < oldest_applied:
+            return False
+        mappings = self._mappings.of(table.db, table.table)
+        planned: list[tuple[CompiledMapping, list[Operation]]] = []
+        for mapping in mappings:
+            try:
+                operations = self._blocks.operations(mapping, block)
+            except (PermanentError, LookupError, TypeError, ValueError, AttributeError):
+                return False
+            if operations is None:
+                return False
+            planned.append((mapping, operations))
+        for mapping, operations in planned:
+            plan.put_block(block, mapping, operations, size)
+        if not plan.oldest_us or block.ts_us < plan.oldest_us:
+            plan.oldest_us = block.ts_us
+        return True
 
     def _add(self, plan: Plan, event: Event, oldest_applied: float, size: int, *, check_size: bool) -> None:
         source = event["source"]
@@ -144,23 +211,22 @@ class Planner:
 def record(plan: Plan, step: Apply, results: Sequence[Any]) -> None:
     """Enter what apply.lua answered for a step: outcomes, and failures of single rows."""
     if results.count(1) == len(results):  # nearly always
-        applied = Counter([(origin.mapping.db, origin.mapping.table, origin.event["op"]) for origin in step.origins])
-        for (db, table, op), count in applied.items():
-            plan.outcomes[place(db, table), op, APPLIED] += count
+        for origin in step.origins:
+            plan.outcomes[origin.mapping.place, origin.op, APPLIED] += origin.events
         return
     position = 0
     for origin in step.origins:
-        answers = results[position : position + origin.count]
-        position += origin.count
-        source = origin.event["source"]
-        errors = [answer for answer in answers if isinstance(answer, bytes)]
-        if errors:
-            text = errors[0].decode("utf-8", "replace")
-            plan.failures.append(failed_row(origin.event, origin.mapping, text))
-            outcome = FAILED
-        else:
-            outcome = APPLIED if any(answers) else STALE
-        plan.outcomes[place(source["db"], source["table"]), origin.event["op"], outcome] += 1
+        for event, count in origin.singles():
+            answers = results[position : position + count]
+            position += count
+            errors = [answer for answer in answers if isinstance(answer, bytes)]
+            if errors:
+                text = errors[0].decode("utf-8", "replace")
+                plan.failures.append(failed_row(event, origin.mapping, text))
+                outcome = FAILED
+            else:
+                outcome = APPLIED if any(answers) else STALE
+            plan.outcomes[origin.mapping.place, origin.op, outcome] += 1
 
 
 def failed_row(event: Event, mapping: CompiledMapping, error: Exception | str) -> FailedRow:

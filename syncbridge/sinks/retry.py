@@ -16,11 +16,12 @@ from typing import Any
 import orjson
 
 from syncbridge.errors import ConfigError, PermanentError, TransientError
-from syncbridge.event import CREATE, Event, decode_job
+from syncbridge.event import CREATE, Event
 from syncbridge.sinks.failures import error_class, error_text, is_old, next_attempt
 from syncbridge.sinks.mapping import CompiledMapping, Operation
 from syncbridge.sinks.sink import Sink, Stopped
 from syncbridge.state import FailedRow
+from syncbridge.workload import decode_job
 
 log = logging.getLogger(__name__)
 

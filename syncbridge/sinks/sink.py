@@ -22,7 +22,7 @@ from syncbridge.sinks.keys import marks_key
 from syncbridge.sinks.link import Link, pairs
 from syncbridge.sinks.mapping import Mappings, Operation
 from syncbridge.sinks.marks import SinkIdentity
-from syncbridge.sinks.plan import MANY_OLD, Apply, Plan, Planner, failed_row, record, reread_request
+from syncbridge.sinks.plan import MANY_OLD, Apply, Origin, Plan, Planner, failed_row, record, reread_request
 from syncbridge.sinks.sweep import sweep, swept_mappings
 from syncbridge.state import FailedRow, State
 from syncbridge.state.requests import REREAD, SNAPSHOT
@@ -136,11 +136,12 @@ class Sink:
         await self.perform(plan, None)
         failed = {(row.mapping, row.version) for row in plan.failures}
         done = [
-            (origin.mapping.id, origin.mapping.row_key(origin.event), origin.event["version"])
+            (origin.mapping.id, origin.mapping.row_key(event), event["version"])
             for step in plan.steps
             if isinstance(step, Apply)
             for origin in step.origins
-            if (origin.mapping.id, origin.event["version"]) not in failed
+            for event, _ in origin.singles()
+            if (origin.mapping.id, event["version"]) not in failed
         ]
         if done:
             await self.in_state(self.state.retries.overtake, function, done)
@@ -156,14 +157,15 @@ class Sink:
     async def _apply_one_by_one(self, plan: Plan, step: Apply, lane: int | None) -> None:
         position = 0
         for origin in step.origins:
-            operations = step.operations[position : position + origin.count]
-            position += origin.count
-            try:
-                results = await self._send(operations, None, "")
-            except PermanentError as error:
-                plan.failures.append(failed_row(origin.event, origin.mapping, str(error)))
-                continue
-            record(plan, Apply(operations, [origin]), results)
+            for event, count in origin.singles():
+                operations = step.operations[position : position + count]
+                position += count
+                try:
+                    results = await self._send(operations, None, "")
+                except PermanentError as error:
+                    plan.failures.append(failed_row(event, origin.mapping, str(error)))
+                    continue
+                record(plan, Apply(operations, [Origin(event, origin.mapping, count)]), results)
         if lane is not None:
             await self._send([], lane, plan.mark)
 

@@ -15,11 +15,12 @@ import redis
 
 from syncbridge.config import Config, parse_config
 from syncbridge.errors import TransientError
-from syncbridge.event import Event, encode_job
+from syncbridge.event import Event
 from syncbridge.seams import LaneJob
 from syncbridge.sinks.connection import connect
 from syncbridge.sinks.worker import Worker
 from syncbridge.state import State
+from syncbridge.workload import encode_job
 from tests.servers import Redis
 from tests.servers.waiting import PATIENCE
 

@@ -20,9 +20,10 @@ from syncbridge.capture.schema import load_tables
 from syncbridge.capture.snapshot.select import row_values, select_list
 from syncbridge.config import parse_config
 from syncbridge.errors import ConfigError, PermanentError, PositionLost, TransientError
-from syncbridge.event import Event, decode_job
+from syncbridge.event import Event
 from syncbridge.state import State
 from syncbridge.version import parse
+from syncbridge.workload import decode_job
 from tests.marks import on_mariadb
 from tests.servers import SqlServer, eventually
 

@@ -291,7 +291,7 @@ async def test_a_sweep_removes_what_is_older_and_only_that(redis_server: Redis, 
         assert run.state.retries.count() == 1
         run.lanes.put(event("t", 2000))
         await run.drained()
-        left = sorted(run.redis.scan_iter("order:*"))
+        left = sorted(set(run.redis.scan_iter("order:*")))  # SCAN may name a key twice
         assert left == [b"order:5000", b"order:5000:json", b"order:7777", b"order:9999", b"order:theirs"]
         assert run.state.retries.count() == 0
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from syncbridge.capture.changes import Shape, Transaction, reread_events, row_events, sweep_event
 from syncbridge.capture.retention import unread_bytes
-from syncbridge.event import decode_job, encode_job
 from syncbridge.version import Version
+from syncbridge.workload import decode_job, encode_job
 
 SHAPE = Shape("shop", "orders", ("id",), {"price": "decimal"})
 
@@ -17,7 +17,7 @@ def transaction() -> Transaction:
 
 
 def test_an_update_is_one_event() -> None:
-    (event,) = row_events(transaction(), SHAPE, "u", [({"id": 1, "a": 1}, {"id": 1, "a": 2})], 9)
+    (event,) = row_events(transaction(), SHAPE, "u", {"id": 1, "a": 1}, {"id": 1, "a": 2}, 9)
     assert (event["op"], event["key"], event["before"], event["after"]) == ("u", {"id": 1}, {"id": 1, "a": 1}, {"id": 1, "a": 2})  # noqa: E501  # fmt: skip
     assert event["version"] == str(Version(1, 3, 400, 0))
     assert event["source"]["row"] == 0
@@ -25,7 +25,7 @@ def test_an_update_is_one_event() -> None:
 
 def test_a_changed_key_is_a_delete_and_a_create() -> None:
     one = transaction()
-    first, second = row_events(one, SHAPE, "u", [({"id": 1}, {"id": 2})], 9)
+    first, second = row_events(one, SHAPE, "u", {"id": 1}, {"id": 2}, 9)
     assert (first["op"], first["key"], first["after"]) == ("d", {"id": 1}, None)
     assert (second["op"], second["key"], second["before"]) == ("c", {"id": 2}, None)
     assert first["version"] < second["version"]
@@ -35,8 +35,8 @@ def test_a_changed_key_is_a_delete_and_a_create() -> None:
 def test_every_event_is_a_job_that_workers_accept() -> None:
     one = transaction()
     events = [
-        *row_events(one, SHAPE, "c", [{"id": 1}], 9),
-        *row_events(one, SHAPE, "d", [{"id": 1}], 9),
+        *row_events(one, SHAPE, "c", None, {"id": 1}, 9),
+        *row_events(one, SHAPE, "d", {"id": 1}, None, 9),
         sweep_event(one, "shop", "orders", one.version(9), 9, ["{}"]),
     ]
     assert [event["op"] for event in decode_job(encode_job(events))] == ["c", "d", "t"]

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from syncbridge.errors import PermanentError
-from syncbridge.event import decode_job, encode_job
+from syncbridge.workload import decode_job, encode_job
 
 EVENT = {"op": "c", "source": {"db": "shop", "table": "orders"}, "version": "0" * 40, "format": 1}
 

@@ -9,10 +9,10 @@ import pytest
 
 from syncbridge.config import parse_config
 from syncbridge.errors import PermanentError
-from syncbridge.event import encode_job
 from syncbridge.sinks.keys import companion_key
 from syncbridge.sinks.mapping import CompiledMapping, Expected, Mappings, Operation
 from syncbridge.sinks.plan import Apply, Planner, Sweep, record, reread_request
+from syncbridge.workload import encode_job
 from tests.integration.sink_tools import event, version
 
 NOW = 1_700_000_000.0

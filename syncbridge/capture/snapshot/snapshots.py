@@ -41,6 +41,9 @@ class Emitter(Protocol):
     def emit(self, event: Event, size: int) -> None:
         """Put the event into its lane."""
 
+    def emit_reads(self, transaction: Transaction, shape: Shape, number: int, rows: list[Any], weight: int) -> None:
+        """Put rows of a table into their lanes, all with this number in the transaction; `weight` bytes each."""
+
     def when_durable(self, action: Callable[[], None]) -> None:
         """Flush the lanes; run the action once everything emitted so far is durable in the queue."""
 
@@ -364,14 +367,11 @@ class Snapshots:
         last_key = active.last_key
         if chunk.schema is not None and chunk.rows:
             gone = self._tables.gone_columns(chunk.schema)
-            shape = Shape(db, table, self._tables.key_columns(chunk.schema), chunk.types, gone)
-            size = chunk.weight // len(chunk.rows) + 100
-            now = time.time_ns() // 1000
-            for row in chunk.rows:
-                self._emitter.emit(
-                    event(watermark.transaction, shape, READ, shape.key_of(row), None, row, now, watermark.version),
-                    size,
-                )
+            columns = tuple(chunk.rows[0])
+            shape = Shape(db, table, self._tables.key_columns(chunk.schema), chunk.types, gone, columns)
+            rows = [tuple(row.values()) for row in chunk.rows]
+            number = int(watermark.version[32:], 16)
+            self._emitter.emit_reads(watermark.transaction, shape, number, rows, chunk.weight // len(rows) + 16)
             last_key = orjson.dumps(list(shape.key_of(chunk.rows[-1]).values())).decode()
         metrics.EVENTS_CAPTURED.labels(f"{db}.{table}", READ).inc(len(chunk.rows))
         active = replace(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from syncbridge import metrics
-from syncbridge.capture.changes import Transaction, sweep_event
+from syncbridge.capture.changes import Shape, Transaction, sweep_event
 from syncbridge.capture.connection import Server, identify, source_errors
 from syncbridge.capture.delivery import Delivery
 from syncbridge.capture.heartbeat import HeartbeatWriter
@@ -377,6 +377,10 @@ class TriggerCapture:
 
     def emit(self, one: Event, size: int) -> None:
         self._delivery.emit(one, size)
+
+    def emit_reads(self, transaction: Transaction, shape: Shape, number: int, rows: list[Any], weight: int) -> None:
+        """Put rows of a snapshot into their lanes."""
+        self._delivery.emit_reads(transaction, shape, number, rows, weight)
 
     def when_durable(self, action: Callable[[], None]) -> None:
         self._delivery.when_durable(action)

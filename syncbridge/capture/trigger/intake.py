@@ -87,11 +87,11 @@ class Intake:
         """The events of a change; none where the row must be read from the table itself."""
         old, new = table.whole(change.old_row), table.whole(change.new_row)
         if change.op == CREATE and new is not None:
-            return list(row_events(self.transaction, table.shape, CREATE, [new], _now_us()))
+            return list(row_events(self.transaction, table.shape, CREATE, None, new, _now_us()))
         if change.op == DELETE and old is not None:
-            return list(row_events(self.transaction, table.shape, DELETE, [old], _now_us()))
+            return list(row_events(self.transaction, table.shape, DELETE, old, None, _now_us()))
         if change.op == UPDATE and old is not None and new is not None and not table.may_be_refused(old, new):
-            return list(row_events(self.transaction, table.shape, UPDATE, [(old, new)], _now_us()))
+            return list(row_events(self.transaction, table.shape, UPDATE, old, new, _now_us()))
         for key, images in table.sides(change):
             self._read_again(table.shape, key, images)
         return []
