@@ -9,85 +9,27 @@ At the end `syncbridge verify` compares every row. Floors: half of the rows with
 
 from __future__ import annotations
 
-import random
 import shutil
 import sys
 import tempfile
-import time
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from threading import Barrier
-
-import pymysql
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tools.figures import Report, arguments, median
+from benchmarks.tools.probe import MAPPING, arrivals, percentile, write
 from benchmarks.tools.stages import Stages
-from benchmarks.tools.workload import create_tables, sbtest_row
+from benchmarks.tools.workload import create_tables
 from tests.servers import MariaDB, Redis
 
 #: Percentile -> milliseconds at most, and what we aim at.
 FLOORS = {50: (10.0, 4.0), 99: (60.0, 20.0)}
-MAPPINGS = [{"table": "bench.sbtest", "key": "sbtest:{id}", "type": "hash"}]
-#: One connection alone waits for every fsync.
-WRITERS = 4
 #: A run says nothing when the source fell further behind the asked rate.
 REACHED = 0.95
-#: Nothing is told for so long, and the run is over, seconds.
-SILENCE = 20.0
 #: Rows at the start that are not counted, seconds: connections and caches get warm.
 WARM_UP = 1.0
-
-
-def write(port: int, first: int, count: int, rate: float) -> tuple[float, list[float]]:
-    """Insert rows `first`… one by one at an even pace; commits a second, and when each was answered (monotonic)."""
-    dice = random.Random(first)
-    statements = [f"INSERT INTO sbtest VALUES {sbtest_row(dice, first + number)}" for number in range(count)]
-    answered = [0.0] * count
-    barrier = Barrier(WRITERS)
-
-    def one(writer: int) -> float:
-        connection = pymysql.connect(host="127.0.0.1", port=port, user="root", database="bench", autocommit=True)
-        with connection, connection.cursor() as cursor:
-            barrier.wait()
-            began = time.monotonic()
-            for number in range(writer, count, WRITERS):
-                pause = began + number / rate - time.monotonic()
-                if pause > 0:
-                    time.sleep(pause)
-                cursor.execute(statements[number])
-                answered[number] = time.monotonic()
-        return began
-
-    with ThreadPoolExecutor(WRITERS) as threads:
-        began = min(threads.map(one, range(WRITERS)))
-    return count / (max(answered) - began), answered
-
-
-def arrivals(store: Redis, first: int, count: int, writer: Future[tuple[float, list[float]]]) -> list[float]:
-    """When each row's hash was written, as Redis tells it (monotonic)."""
-    seen: dict[int, float] = {}
-    with store.client() as client, client.pubsub(ignore_subscribe_messages=True) as told:
-        told.psubscribe("__keyspace@0__:sbtest:*")
-        last = time.monotonic()
-        while len(seen) < count:
-            message = told.get_message(timeout=1.0)
-            now = time.monotonic()
-            if message is not None:
-                seen.setdefault(int(message["channel"].rpartition(b":")[2]), now)
-                last = now
-            elif now - last > SILENCE:
-                if writer.done():
-                    writer.result()
-                raise RuntimeError(f"only {len(seen)} of {count} rows came to Redis")
-    return [seen[first + number] for number in range(count)]
-
-
-def percentile(values: list[float], percent: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 def main() -> int:
@@ -108,7 +50,7 @@ def main() -> int:
             Redis(appendonly=True, appendfsync="everysec", notify_keyspace_events="Kh") as store,
         ):
             create_tables(server)
-            with Stages(folder / "pipeline", server, store, MAPPINGS) as stages:
+            with Stages(folder / "pipeline", server, store, [MAPPING]) as stages:
                 stages.start_capture()
                 stages.wait_current()
                 for run in range(options.runs):

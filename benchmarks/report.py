@@ -32,8 +32,10 @@ STEPS: dict[str, list[str]] = {
     "job_server": [],
     "apply": [],
     "snapshot": [],
-    "end_to_end": [],
+    "end_to_end": ["--profile"],
     "latency": [],
+    "live": [],
+    "scale": [],
     "triggers": ["--runs", "2", "--only", "mariadb", "--seconds", "0.5"],
     "outbox_backlog": ["--backlogs", "1000,100000"],
     "queue_backlog": ["--jobs", "1000000"],
@@ -133,7 +135,11 @@ def section(name: str, figures: Figures) -> str:
 
 def markdown(table: Table) -> Iterator[str]:
     columns = table.columns
-    yield f"| {table.title} | " + " | ".join(column or "median [range]" for column in columns) + " |"
+    yield (
+        f"| {table.title} | "
+        + " | ".join(column or ("median [range]" if table.repeated else "") for column in columns)
+        + " |"
+    )
     yield "|---|" + "--:|" * len(columns)
     for name, cells in table.rows.items():
         yield f"| {name} | " + " | ".join(spread(cells.get(column, ())) for column in columns) + " |"

@@ -47,6 +47,11 @@ class Table:
     def columns(self) -> list[str]:
         return list(dict.fromkeys(column for cells in self.rows.values() for column in cells if cells[column]))
 
+    @property
+    def repeated(self) -> bool:
+        """Whether there was more than one run."""
+        return any(len(values) > 1 for cells in self.rows.values() for values in cells.values())
+
 
 @dataclass(slots=True)
 class Bound:
@@ -131,7 +136,7 @@ class Report:
         cells = {name: row if isinstance(row, Mapping) else {"": row} for name, row in rows.items()}
         table = Table(title, {name: {c: list(v) for c, v in row.items()} for name, row in cells.items()}, plot)
         self.figures.tables.append(table)
-        lines = [[f"{title}, median [range]", *table.columns]]
+        lines = [[f"{title}{', median [range]' if table.repeated else ''}", *table.columns]]
         lines += [[f"  {name}", *(spread(row.get(c, ())) for c in table.columns)] for name, row in table.rows.items()]
         widths = [max(map(len, column)) + 2 for column in zip(*lines, strict=True)]
         widths[0] -= 2

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -28,18 +29,27 @@ LANES, WORKERS = 8, 2
 class Stages:
     """One pipeline in a folder: job server and workers, later capture. State and queue stay over stop and start."""
 
-    def __init__(self, folder: Path, source: MariaDB, redis: Redis, mappings: Sequence[dict[str, Any]], **more: Any):
+    def __init__(
+        self, folder: Path, source: MariaDB, redis: Redis, mappings: Sequence[dict[str, Any]],
+        *, workers: int = WORKERS, lanes: int = LANES, queue: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.config = folder / "sync.yaml"
         self._folder = folder
         self._port = free_port()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._url = f"sqlite:///{folder}/state.db"
         self._redis, self._tables = redis, len(mappings)
+        self._workers, self._lanes = workers, lanes
         settings: dict[str, Any] = {
             "name": NAME,
-            "source": {"url": source.url(), **more.get("source", {})},
-            "queue": {"listen": f"127.0.0.1:{self._port}", "store": f"sqlite:///{folder}/queue.db", "lanes": LANES},
-            "sink": {"url": redis.url(), "workers": WORKERS},
+            "source": {"url": source.url()},
+            "queue": {
+                "listen": f"127.0.0.1:{self._port}",
+                "store": f"sqlite:///{folder}/queue.db",
+                "lanes": lanes,
+                **(queue or {}),
+            },
+            "sink": {"url": redis.url(), "workers": workers},
             "state": self._url,
             "http": {"listen": "off"},
             "mappings": list(mappings),
@@ -47,17 +57,20 @@ class Stages:
         folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text(yaml.safe_dump(settings))
 
-    def start(self) -> None:
-        """Job server and workers, until the workers wait for jobs."""
+    def start_server(self) -> None:
         self._spawn("server")
         eventually(lambda: self._idle_workers() is not None, timeout=30, message=self.log)
-        for number in range(WORKERS):
+
+    def start_workers(self) -> None:
+        for number in range(self._workers):
             self._spawn("worker", f"worker {number + 1}")
-        eventually(lambda: self._idle_workers() == WORKERS, timeout=30, message=self.log)
 
     def __enter__(self) -> Self:
+        """Job server and workers, until the workers wait for jobs."""
         try:
-            self.start()
+            self.start_server()
+            self.start_workers()
+            eventually(lambda: self._idle_workers() == self._workers, timeout=30, message=self.log)
         except BaseException:
             self.stop()
             raise
@@ -79,9 +92,16 @@ class Stages:
             with closing(State.open(self._url, NAME)) as state, self._redis.client() as client:
                 snapshots = state.snapshots.all()
                 read = len(snapshots) == self._tables and all(row.status == "done" for row in snapshots)
-                return read and client.hlen(marks_key(NAME)) == LANES
+                return read and client.hlen(marks_key(NAME)) == self._lanes
 
         eventually(current, timeout=60, message=self.log)
+
+    def captured(self) -> tuple[str, int]:
+        """Up to where in the binlog everything is in the queue: file, position."""
+        with closing(State.open(self._url, NAME)) as state:
+            checkpoint = state.checkpoints.load()
+        assert checkpoint is not None, "capture has not begun"
+        return checkpoint.file, checkpoint.pos
 
     def snapshot_began(self) -> float:
         """When the first table was asked for (Unix time)."""
@@ -128,12 +148,25 @@ class Stages:
             used[kind] = used.get(kind, 0.0) + cpu_seconds([process.pid])
         return used
 
+    def freeze(self, kind: str) -> None:
+        """Let it stand still, as it is, until it is thawed or stopped."""
+        self._signal(kind, signal.SIGSTOP)
+
+    def thaw(self, kind: str) -> None:
+        self._signal(kind, signal.SIGCONT)
+
+    def _signal(self, kind: str, number: signal.Signals) -> None:
+        for name, process in self._processes.items():
+            if name.startswith(kind):
+                process.send_signal(number)
+
     def pids(self) -> dict[str, int]:
         return {name: process.pid for name, process in self._processes.items()}
 
     def stop(self) -> None:
         """In order, so that nothing is left under way."""
         for kind in ("capture", "worker", "server"):
+            self.thaw(kind)
             ending = [process for name, process in self._processes.items() if name.startswith(kind)]
             for process in ending:
                 process.terminate()

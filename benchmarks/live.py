@@ -1,0 +1,94 @@
+"""Live: sysbench's oltp_write_only at full speed, mirrored meanwhile; how far behind Redis is, and for how long after.
+
+    python benchmarks/live.py [--seconds 15] [--runs 2] [--threads 4] [--rows 20000] [--rate 0]
+
+Private MariaDB (fsync at every commit) and Redis (appendonly, everysec). sysbench runs once alone, then while the
+pipeline mirrors its tables, on the same cores. A probe inserts rows at an even pace into a table of its own; its lag is
+the time from a row's commit to its hash. Catching up is timed from sysbench's end until every lane is empty. At the end
+`syncbridge verify` compares every row. --rate: transactions a second that sysbench tries; 0 is as many as it can.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.tools import sysbench
+from benchmarks.tools.catch_up import LAST, create_last, wait_for_last, write_last
+from benchmarks.tools.figures import Report, arguments
+from benchmarks.tools.probe import MAPPING, arrivals, percentile, write
+from benchmarks.tools.stages import Stages
+from benchmarks.tools.workload import create_tables
+from tests.servers import MariaDB, Redis
+
+#: Rows a second of the probe.
+PROBES = 50
+NAMES = [*(f"sbtest{number + 1}" for number in range(sysbench.TABLES)), LAST]
+MAPPINGS = [MAPPING] + [{"table": f"bench.{name}", "key": f"{name}:{{id}}", "type": "hash"} for name in NAMES]
+
+
+def main() -> int:
+    parser = arguments(__doc__)
+    parser.add_argument("--seconds", type=int, default=15, help="of each run")
+    parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=4, help="of sysbench")
+    parser.add_argument("--rows", type=int, default=20_000, help="in each of its tables")
+    parser.add_argument("--rate", type=int, default=0, help="its transactions a second; 0: no limit")
+    options = parser.parse_args()
+    report = Report(options)
+    if not report.has("sysbench", sysbench.install):
+        return report.finish()
+    settings = [f"--{name}={getattr(options, name)}" for name in ("threads", "rate")] + [f"--time={options.seconds}"]
+    folder = Path(tempfile.mkdtemp(prefix="live-"))
+    try:
+        with (
+            ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process,
+            MariaDB(binlog_row_metadata="FULL", innodb_buffer_pool_size="512M") as server,
+            Redis(appendonly=True, appendfsync="everysec", notify_keyspace_events="Kh") as store,
+        ):
+            create_tables(server)
+            create_last(server)
+            sysbench.prepare(server, options.rows)
+            rates: dict[str, list[float]] = {"sysbench alone": [], "sysbench, mirrored": []}
+            lag: dict[str, list[float]] = {"p50": [], "p99": [], "max": []}
+            behind: list[float] = []
+            for _ in range(options.runs):
+                load = sysbench.result(sysbench.start(server, options.rows, "run", *settings))
+                rates["sysbench alone"].append(load.row_changes / load.seconds)
+            with Stages(folder / "pipeline", server, store, MAPPINGS) as stages, store.client() as client:
+                stages.start_capture()
+                stages.wait_current()
+                for run in range(options.runs):
+                    server.execute(f"DELETE FROM bench.{LAST}")
+                    first, count = run * PROBES * options.seconds, PROBES * options.seconds
+                    running = sysbench.start(server, options.rows, "run", *settings)
+                    writer = process.submit(write, server.port, first, count, PROBES)
+                    came = arrivals(store, first, count, writer)
+                    load = sysbench.result(running)
+                    began = time.perf_counter()
+                    write_last(server)
+                    wait_for_last(client, stages)
+                    behind.append(time.perf_counter() - began)
+                    waits = [there - here for here, there in zip(writer.result()[1], came, strict=True)]
+                    rates["sysbench, mirrored"].append(load.row_changes / load.seconds)
+                    for name, percent in (("p50", 50), ("p99", 99), ("max", 100)):
+                        lag[name].append(percentile(waits, percent))
+            stages.verify()
+    finally:
+        shutil.rmtree(folder)
+    report.note(f"{options.threads} connections of sysbench; `verify` found 0 differences.")
+    report.table("rows written/s", rates, plot=True)
+    report.table("lag, s", {f"commit to Redis, {name}": found for name, found in lag.items()}, plot=True)
+    report.table("after sysbench's end, s", {"until everything is in Redis": behind})
+    return report.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
