@@ -4,18 +4,19 @@ Format 1, an array of events or a single one, is for what comes one by one:
 
     [event, …] | event
 
-Format 2 is for rows as the binlog and snapshots have them, many at a time. What rows of one table in one transaction
-have in common is said once; so are the names of columns:
+Format 2 is for rows as the binlog and snapshots have them, many at a time. What the rows of a table have in common, the
+names of its columns above all, is said once in a job; so is what the rows of a transaction have in common:
 
-    {"format": 2,
+    {"format": 2, "name": pipeline,
      "tables": [{"db", "table", "columns": […], "key": […], "types": {…}, "gone": […]}, …],
-     "transactions": [{"name", "server_id", "gtid", "file", "pos", "ts_us", "version"}, …],
-     "items": [[table, transaction, op, ts_us, [row, …], [values, …]] | event, …]}
+     "transactions": [[version, captured_us, ts_us, server_id, gtid, file, pos], …],
+     "items": [[table, op, [transaction, …], [row, …], [values, …]] | event, …]}
 
-`table` and `transaction` are places in the lists above them, `ts_us` when capture read the rows. `row` is the row's
-ordinal in its transaction: the last 8 digits of its version, whose first 32 the transaction has. `values` are in the
-order of the columns: the row after a c or r, before a d, and [before, after] of a u. A block stands for as many events,
-and `decode_job` makes them of it; measured with sbtest rows, a block costs a tenth of them to write and to read.
+`table` and `transaction` are places in the lists above them. `version` is the first 32 digits of a row's version, `row`
+its ordinal, the last 8. `captured_us` is when capture read the transaction's first row in this job, an event's `ts_us`;
+the other members are what `source` says. `values` are in the order of the columns: the row after a c or r, before a d,
+and [before, after] of a u. A block stands for as many events, and `decode_job` makes them of it; with rows of sysbench,
+writing and reading a block costs a tenth of writing and reading its events.
 """
 
 from __future__ import annotations
@@ -45,15 +46,21 @@ class Table:
     gone: tuple[str, ...] = ()
 
 
+#: version, captured_us, ts_us, server_id, gtid, file, pos
+Described: TypeAlias = Sequence[Any]
+
+
 @dataclass(slots=True)
 class Block:
-    """Rows of one table, changed in one way by one transaction, in order."""
+    """Rows of one table, changed in one way one after the other."""
 
+    #: The pipeline's name.
+    name: str
     table: Table
-    #: name, server_id, gtid, file, pos, ts_us, version: what `source` says of each event, and the version's beginning.
-    transaction: dict[str, Any]
     op: str
-    ts_us: int
+    #: Every transaction of the job; `places` says which is each row's own.
+    transactions: list[Described]
+    places: list[int]
     numbers: list[int]
     rows: list[Any]
 
@@ -62,35 +69,41 @@ class Block:
         return (self.event(index) for index in range(len(self.rows)))
 
     def version(self, index: int) -> str:
-        return f"{self.transaction['version']}{self.numbers[index]:08x}"
+        return f"{self.transactions[self.places[index]][0]}{self.numbers[index]:08x}"
 
     def event(self, index: int) -> Event:
         """One row as an event, see event.py."""
-        table, row, version = self.table, self.rows[index], self.version(index)
+        table, row, number = self.table, self.rows[index], self.numbers[index]
+        version, captured_us, ts_us, server_id, gtid, file, pos = self.transactions[self.places[index]]
         before, after = row if self.op == UPDATE else (row, None) if self.op == DELETE else (None, row)
         old = None if before is None else dict(zip(table.columns, before, strict=True))
         new = None if after is None else dict(zip(table.columns, after, strict=True))
         image: Row = (new if new is not None else old) or {}
         one = {
             "op": self.op,
-            "ts_us": self.ts_us,
-            "source": self._source(index),
+            "ts_us": captured_us,
+            "source": {
+                "name": self.name,
+                "db": table.db,
+                "table": table.table,
+                "ts_us": ts_us,
+                "server_id": server_id,
+                "gtid": gtid,
+                "file": file,
+                "pos": pos,
+                "row": number,
+            },
             "key": {name: image[name] for name in table.key},
             "before": old,
             "after": new,
             "types": table.types,
-            "version": version,
-            "id": version,
+            "version": f"{version}{number:08x}",
+            "id": f"{version}{number:08x}",
             "format": FORMAT,
         }
         if table.gone:
             one["gone"] = list(table.gone)
         return one
-
-    def _source(self, index: int) -> dict[str, Any]:
-        its, table = self.transaction, self.table
-        shared = {name: its[name] for name in ("ts_us", "server_id", "gtid", "file", "pos")}
-        return {"name": its["name"], "db": table.db, "table": table.table, **shared, "row": self.numbers[index]}
 
 
 Item: TypeAlias = Event | Block
@@ -99,57 +112,100 @@ Item: TypeAlias = Event | Block
 # -- writing -----------------------------------------------------------------------------------------------------------
 
 
-class Described(Protocol):
-    """A table or a transaction as capture knows it; compared by identity."""
+class DescribedTable(Protocol):
+    """A table as capture knows it; compared by identity."""
 
     @property
     def description(self) -> Any:
-        """What stands for it under `tables` or `transactions`."""
+        """Its element of `tables`."""
+
+
+class DescribedTransaction(Protocol):
+    """A transaction as capture knows it; compared by identity."""
+
+    @property
+    def pipeline(self) -> str: ...
+
+    def describe(self, captured_us: int) -> Described:
+        """Its element of `transactions`."""
 
 
 class Draft:
-    """A job that is being filled. Rows of one table, transaction and op that follow each other become one block."""
+    """A job that is being filled. Rows of one table with one op that follow each other become one block."""
 
-    __slots__ = ("_items", "_last", "_tables", "_transactions", "count")
+    __slots__ = ("_items", "_numbers", "_op", "_places", "_rows", "_table", "_tables", "_transaction", "_transactions", "count")  # fmt: skip # noqa: E501
 
     def __init__(self) -> None:
         #: Events that it stands for.
         self.count = 0
         self._items: list[Any] = []
-        self._tables: dict[int, tuple[int, Described]] = {}  # by id(); held here, so that no other gets the same
-        self._transactions: dict[int, tuple[int, Described]] = {}
-        self._last: tuple[Described, Described, str] | None = None
+        self._tables: dict[int, tuple[int, DescribedTable]] = {}  # by id(); held here, so that no other gets the same
+        self._transactions: list[Described] = []
+        self._transaction: DescribedTransaction | None = None
+        # The block that is open.
+        self._table: DescribedTable | None = None
+        self._op = ""
+        self._places: list[int] = []
+        self._numbers: list[int] = []
+        self._rows: list[Any] = []
 
     def add(self, event: Event) -> None:
         self._items.append(event)
-        self._last = None
+        self._table = None
+        self.count += 1
+
+    def add_row(
+        self, table: DescribedTable, transaction: DescribedTransaction, op: str, now_us: int, number: int, row: Any
+    ) -> None:
+        """A row as a tuple in the order of the table's columns, or a pair of them of a u."""
+        if transaction is not self._transaction:
+            self._begin_transaction(transaction, now_us)
+        if table is not self._table or op != self._op:
+            self._begin_block(table, op)
+        self._places.append(len(self._transactions) - 1)
+        self._numbers.append(number)
+        self._rows.append(row)
         self.count += 1
 
     def add_rows(
-        self, table: Described, transaction: Described, op: str, ts_us: int, numbers: list[int], rows: list[Any]
+        self,
+        table: DescribedTable,
+        transaction: DescribedTransaction,
+        op: str,
+        now_us: int,
+        numbers: Sequence[int],
+        rows: Sequence[Any],
     ) -> None:
-        """Rows as tuples in the order of the table's columns, pairs of them for a u. Takes the lists over."""
+        """The same for many."""
+        if transaction is not self._transaction:
+            self._begin_transaction(transaction, now_us)
+        if table is not self._table or op != self._op:
+            self._begin_block(table, op)
+        self._places += [len(self._transactions) - 1] * len(rows)
+        self._numbers += numbers
+        self._rows += rows
         self.count += len(rows)
-        last = self._last
-        if last is not None and last[0] is table and last[1] is transaction and last[2] == op:
-            item = self._items[-1]
-            item[4] += numbers
-            item[5] += rows
-            return
-        self._last = (table, transaction, op)
-        known = self._tables.setdefault(id(table), (len(self._tables), table))
-        its = self._transactions.setdefault(id(transaction), (len(self._transactions), transaction))
-        self._items.append([known[0], its[0], op, ts_us, numbers, rows])
+
+    def _begin_transaction(self, transaction: DescribedTransaction, now_us: int) -> None:
+        self._transaction = transaction
+        self._transactions.append(transaction.describe(now_us))
+
+    def _begin_block(self, table: DescribedTable, op: str) -> None:
+        self._table, self._op = table, op
+        self._places, self._numbers, self._rows = [], [], []
+        place, _ = self._tables.setdefault(id(table), (len(self._tables), table))
+        self._items.append((place, op, self._places, self._numbers, self._rows))
 
     def dump(self) -> bytes:
         """The workload."""
-        if not self._tables:
+        if self._transaction is None:
             return encode_job(self._items)
         return orjson.dumps(
             {
                 "format": BLOCKS,
+                "name": self._transaction.pipeline,
                 "tables": [table.description for _, table in self._tables.values()],
-                "transactions": [transaction.description for _, transaction in self._transactions.values()],
+                "transactions": self._transactions,
                 "items": self._items,
             }
         )
@@ -196,18 +252,20 @@ def _unfold(job: dict[str, Any]) -> list[Item]:
         Table(one["db"], one["table"], tuple(one["columns"]), tuple(one["key"]), one["types"], tuple(one["gone"]))
         for one in job["tables"]
     ]
-    transactions = job["transactions"]
+    name, transactions = job["name"], job["transactions"]
+    if set(map(len, transactions)) - {7}:
+        raise ValueError("a transaction has seven members")
     out: list[Item] = []
     for item in job["items"]:
         if type(item) is dict:
             out += check([item])
             continue
-        table, transaction, op, ts_us, numbers, rows = item
-        block = Block(tables[table], transactions[transaction], op, ts_us, numbers, rows)
+        table, op, places, numbers, rows = item
+        block = Block(name, tables[table], op, transactions, places, numbers, rows)
         images: Iterable[list[Any]] = rows if op != UPDATE else (image for pair in rows for image in pair)
-        if op not in (CREATE, UPDATE, DELETE, READ) or len(numbers) != len(rows):
-            raise ValueError(f"a block of {op!r}, {len(numbers)} numbers and {len(rows)} rows")
-        if rows and set(map(len, images)) != {len(block.table.columns)}:
-            raise ValueError("a row has not as many values as its table has columns")
+        if op not in (CREATE, UPDATE, DELETE, READ) or not len(places) == len(numbers) == len(rows) > 0:
+            raise ValueError(f"a block of {op!r} with {len(places)}, {len(numbers)} and {len(rows)} members")
+        if set(map(len, images)) != {len(block.table.columns)} or not 0 <= max(places) < len(transactions):
+            raise ValueError("a row has not as many values as its table has columns, or no transaction")
         out.append(block)
     return out

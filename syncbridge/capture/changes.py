@@ -40,18 +40,9 @@ class Transaction:
     def version(self, row: int) -> str:
         return f"{self.version_prefix}{row:08x}"
 
-    @property
-    def description(self) -> dict[str, Any]:
+    def describe(self, captured_us: int) -> list[Any]:
         """What a job says of it, see workload.py."""
-        return {
-            "name": self.pipeline,
-            "server_id": self.server_id,
-            "gtid": self.gtid,
-            "file": self.file,
-            "pos": self.pos,
-            "ts_us": self.ts_us,
-            "version": self.version_prefix,
-        }
+        return [self.version_prefix, captured_us, self.ts_us, self.server_id, self.gtid, self.file, self.pos]
 
 
 @dataclass(frozen=True, slots=True)

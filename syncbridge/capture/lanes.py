@@ -64,6 +64,9 @@ class Lanes:
         self._slim = slim
         self._refuse = refuse
         self._max_job = max_packet - 1024  # function name and packet header
+        self._shape: Shape | None = None
+        self._find: Callable[[Sequence[Any]], int]
+        self._key_places: list[int] = []
         self._finders: dict[int, tuple[Shape, Callable[[Sequence[Any]], int]]] = {}
         #: Sequence number of the last job submitted.
         self.submitted = 0
@@ -89,18 +92,19 @@ class Lanes:
         changes a row's key becomes two events, d of the old row and c of the new one: each has the lane of its own key.
         Hot: a row costs its lane and two appends.
         """
-        find, number = self._finder(shape), transaction.rows
+        if shape is not self._shape:
+            self._look_at(shape)
+        find, number = self._find, transaction.rows
         if op == UPDATE:
-            key = shape.key_values
             for before, after in rows:
-                if key(before) != key(after):
-                    self._add_moved(transaction, shape, rows, now_us, weight)
-                    return
+                for place in self._key_places:
+                    if before[place] != after[place]:
+                        self._add_moved(transaction, shape, rows, now_us, weight)
+                        return
         transaction.rows = number + len(rows)
         if len(rows) == 1:
             (row,) = rows
-            lane = find(row[1] if op == UPDATE else row)
-            self._extend(lane, transaction, shape, op, now_us, [number], [row], weight)
+            self._add_row(find(row[1] if op == UPDATE else row), transaction, shape, op, now_us, number, row, weight)
             return
         shares: list[tuple[list[int], list[Any]]] = [([], []) for _ in range(self.count)]
         for row in rows:
@@ -116,7 +120,9 @@ class Lanes:
         self, transaction: Transaction, shape: Shape, number: int, rows: Sequence[Any], now_us: int, weight: int
     ) -> None:
         """Put rows of a snapshot into their lanes. They all have the version of their watermark, so one `number`."""
-        find = self._finder(shape)
+        if shape is not self._shape:
+            self._look_at(shape)
+        find = self._find
         shares: list[list[Any]] = [[] for _ in range(self.count)]
         for row in rows:
             shares[find(row)].append(row)
@@ -124,17 +130,19 @@ class Lanes:
             if its:
                 self._extend(lane, transaction, shape, READ, now_us, [number] * len(its), its, weight)
 
-    def _finder(self, shape: Shape) -> Callable[[Sequence[Any]], int]:
+    def _look_at(self, shape: Shape) -> None:
+        """Rows of this table come now."""
         known = self._finders.get(id(shape))
         if known is None:
             if len(self._finders) > MAX_SHAPES:
                 self._finders.clear()
             known = self._finders[id(shape)] = shape, lane_finder(shape, self.count)
-        return known[1]
+        self._shape, self._find = known
+        self._key_places = [shape.columns.index(name) for name in shape.key_columns]
 
     def _add_moved(self, transaction: Transaction, shape: Shape, rows: Sequence[Any], now_us: int, weight: int) -> None:
         """Updates of which some changed their row's key, one after the other."""
-        find, key = self._finder(shape), shape.key_values
+        key, find = shape.key_values, self._find
         for before, after in rows:
             moved = key(before) != key(after)
             for op, row, image in (
@@ -142,7 +150,27 @@ class Lanes:
             ):
                 number = transaction.rows
                 transaction.rows = number + 1
-                self._extend(find(image), transaction, shape, op, now_us, [number], [row], weight)
+                self._add_row(find(image), transaction, shape, op, now_us, number, row, weight)
+
+    def _add_row(
+        self,
+        lane: int,
+        transaction: Transaction,
+        shape: Shape,
+        op: str,
+        now_us: int,
+        number: int,
+        row: Any,
+        weight: int,
+    ) -> None:
+        draft, size = self._drafts[lane], self._bytes[lane] + weight
+        if size > MAX_BYTES and draft.count:
+            self._flush(lane)
+            draft, size = self._drafts[lane], weight
+        draft.add_row(shape, transaction, op, now_us, number, row)
+        self._bytes[lane] = size
+        if draft.count >= MAX_EVENTS:
+            self._flush(lane)
 
     def _extend(
         self,

@@ -83,23 +83,21 @@ class BlockPlan:
 
     def _removals(self, block: Block) -> list[Operation] | None:
         key_of, code, out = self._key, self._removal, []
-        for number, row in zip(block.numbers, block.rows, strict=True):
+        for stamp, row in zip(self._stamps(block, block.rows), block.rows, strict=True):
             key = key_of(row)
             if key is None:
                 return None
-            out.append(Operation(code, key, [self._guard(block, number, row)]))
+            out.append(Operation(code, key, [stamp]))
         return out
 
     def _hashes(self, block: Block, rows: Sequence[_Values]) -> list[Operation] | None:
         key_of, pick, full, values_at = self._key, self._pick, self._full, self._values
-        converters, mapping, owner, ttl = self._shape.converters, self._mapping, self._owner, self._full[0]
-        begin, end = f"{GUARD_FORMAT}{block.transaction['version']}", mapping.id
+        converters, mapping, ttl = self._shape.converters, self._mapping, self._full[0]
         out: list[Operation] = []
-        for number, row in zip(block.numbers, rows, strict=True):
+        for stamp, row in zip(self._stamps(block, rows), rows, strict=True):
             key = key_of(row)
             if key is None:
                 return None
-            stamp: str | bytes = f"{begin}{number:08x}{end}" if owner is None else self._guard(block, number, row)
             values = row if pick is None else pick(row)
             if None in values:
                 image = dict(zip(self.table.columns, row, strict=True))
@@ -116,8 +114,8 @@ class BlockPlan:
     def _strings(self, block: Block, rows: Sequence[_Values]) -> list[Operation] | None:
         mapping, shape, columns, ttl = self._mapping, self._shape, self.table.columns, self._full[0]
         out: list[Operation] = []
-        for number, row in zip(block.numbers, rows, strict=True):
-            key, stamp = self._key(row), self._guard(block, number, row)
+        for stamp, row in zip(self._stamps(block, rows), rows, strict=True):
+            key = self._key(row)
             if key is None:
                 return None
             content = mapping.content(shape, dict(zip(columns, row, strict=True)))
@@ -127,11 +125,15 @@ class BlockPlan:
                 out.append(Operation(WRITE_STRING, key, [ttl, stamp, content]))
         return out
 
-    def _guard(self, block: Block, number: int, row: _Values) -> str | bytes:
-        stamp = f"{GUARD_FORMAT}{block.transaction['version']}{number:08x}{self._mapping.id}"
-        if self._owner is None:
-            return stamp
-        return encode_key(stamp + (self._owner(dict(zip(self.table.columns, row, strict=True))) or ""))
+    def _stamps(self, block: Block, rows: Sequence[_Values]) -> Sequence[str | bytes]:
+        """The guard of each row."""
+        begins, end = [f"{GUARD_FORMAT}{version}" for version, *_ in block.transactions], self._mapping.id
+        stamps = [f"{begins[p]}{n:08x}{end}" for p, n in zip(block.places, block.numbers, strict=True)]
+        owner, columns = self._owner, self.table.columns
+        if owner is None:
+            return stamps
+        owners = [owner(dict(zip(columns, row, strict=True))) or "" for row in rows]
+        return [encode_key(stamp + name) for stamp, name in zip(stamps, owners, strict=True)]
 
 
 def _picker(places: list[int]) -> Callable[[_Values], _Values]:

@@ -154,9 +154,8 @@ class Planner:
     def _add_block(self, plan: Plan, block: Block, oldest_applied: float, size: int) -> bool:
         """The rows of a block at once; False where they need a look one by one, and nothing is added."""
         table = block.table
-        if not block.rows:
-            return True
-        if block.ts_us < oldest_applied:
+        captured = min([transaction[1] for transaction in block.transactions])
+        if captured < oldest_applied:
             return False
         mappings = self._mappings.of(table.db, table.table)
         planned: list[tuple[CompiledMapping, list[Operation]]] = []
@@ -170,8 +169,8 @@ class Planner:
             planned.append((mapping, operations))
         for mapping, operations in planned:
             plan.put_block(block, mapping, operations, size)
-        if not plan.oldest_us or block.ts_us < plan.oldest_us:
-            plan.oldest_us = block.ts_us
+        if not plan.oldest_us or captured < plan.oldest_us:
+            plan.oldest_us = captured
         return True
 
     def _add(self, plan: Plan, event: Event, oldest_applied: float, size: int, *, check_size: bool) -> None:

@@ -82,7 +82,7 @@ CHANGES = st.one_of(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.booleans(), CHANGES), max_size=12), st.sampled_from([1500, 10**6]))
 def test_blocks_of_rows_say_what_the_same_rows_say_as_events(changes: list[Any], max_packet: int) -> None:
     """Rows of three tables in some transactions, against a plain model: one event after the other to its lane."""
