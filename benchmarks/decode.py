@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -36,9 +37,9 @@ from syncbridge.capture.schema import load_tables
 from tests.servers import MariaDB
 
 ROWS, JSON = "ours: rows as tuples", "ours: events as JSON"
-LIBRARY, ZONGJI = "mysql-replication", "@powersync/mysql-zongji"
+LIBRARY = "mysql-replication"
 #: (segment, reader) -> how many times as fast we are at least, JSON included, and what we aim at.
-FLOORS = {("all", LIBRARY): (8.0, 12.0), ("updates", LIBRARY): (15.0, 25.0), ("all", ZONGJI): (0.7, 1.0)}
+FLOORS = {("all", LIBRARY): (8.0, 12.0), ("updates", LIBRARY): (15.0, 25.0), ("all", zongji.POWERSYNC): (0.7, 1.0)}
 LANES = 8
 TYPES: dict[str, dict[str, str]] = {}
 
@@ -78,8 +79,9 @@ def main() -> int:
             JSON: read_json,
             LIBRARY: read_library,
         }
-        if report.has(ZONGJI, zongji.install):
-            readers[ZONGJI] = read_zongji
+        for package in (zongji.VLASKY, zongji.POWERSYNC):
+            if report.has(package, partial(zongji.install, package)):
+                readers[package] = partial(read_zongji, package)
         results: Results = {name: {} for name in readers}
         for _ in range(options.runs):
             for name, read in readers.items():
@@ -200,10 +202,10 @@ def read_library(server: MariaDB, start: Position, end: Position) -> Reading:
     return reading
 
 
-def read_zongji(server: MariaDB, start: Position, end: Position) -> Reading:
-    """@powersync/mysql-zongji's rows; it makes no JSON."""
+def read_zongji(package: str, server: MariaDB, start: Position, end: Position) -> Reading:
+    """The rows of a reader for Node; it makes no JSON."""
     rows = expected_rows(server, start, end)
-    return Reading(rows, *zongji.read(server, start, rows))
+    return Reading(rows, *zongji.read(package, server, start, rows))
 
 
 _counts: dict[tuple[Position, Position], int] = {}

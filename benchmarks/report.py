@@ -28,7 +28,7 @@ from benchmarks.tools.plot import bars
 
 #: Script -> its options. All together take less than 20 minutes on two cores.
 STEPS: dict[str, list[str]] = {
-    "decode": [],
+    "decode": ["--scale", "1"],
     "job_server": [],
     "apply": [],
     "snapshot": [],

@@ -1,12 +1,12 @@
-// @powersync/mysql-zongji reads rows from a place in the binlog; run by zongji.py, in the folder it is installed in.
+// A descendant of zongji reads rows from a place in the binlog; run by zongji.py, in the folder it is installed in.
 //
-//   node zongji.js PORT FILE POSITION ROWS
+//   node zongji.js PACKAGE PORT FILE POSITION ROWS
 //
 // Prints "SECONDS CPU_SECONDS" from the first of so many rows to the last. Nothing is done with them.
 "use strict";
-const ZongJi = require(require.resolve("@powersync/mysql-zongji", { paths: [process.cwd()] }));
-
-const [port, filename, position, wanted] = process.argv.slice(2);
+const [name, port, filename, position, wanted] = process.argv.slice(2);
+const loaded = require(require.resolve(name, { paths: [process.cwd()] }));
+const ZongJi = loaded.default ?? loaded;
 const zongji = new ZongJi({ host: "127.0.0.1", port: Number(port), user: "root", password: "" });
 let rows = 0;
 let began;

@@ -1,4 +1,4 @@
-"""@powersync/mysql-zongji, the fastest binlog reader for Node, as a peer: from npm into a folder of its own."""
+"""Binlog readers for Node as peers: @vlasky/zongji, and @powersync/mysql-zongji, the fastest; from npm into .cache."""
 
 from __future__ import annotations
 
@@ -11,32 +11,38 @@ from syncbridge.capture.connection import Position
 from tests.servers import MariaDB
 from tests.servers.process import CACHE
 
-PACKAGE = "@powersync/mysql-zongji@0.6.2"
-_HOME = CACHE / "bench" / "zongji"
+POWERSYNC, VLASKY = "@powersync/mysql-zongji", "@vlasky/zongji"
+_VERSIONS = {POWERSYNC: "0.6.2", VLASKY: "0.9.0"}
 _SECONDS = 300.0
 
 
-def install() -> None:
+def _home(package: str) -> Path:
+    return CACHE / "bench" / package.strip("@").replace("/", "-")
+
+
+def install(package: str) -> None:
     """Install it where it is missing. Raises MissingPeer with npm's words."""
+    home = _home(package)
     if shutil.which("npm") is None:
         raise MissingPeer("there is no npm on PATH; on Debian: apt-get install nodejs npm")
-    if (_HOME / "complete").exists():
+    if (home / "complete").exists():
         return
-    shutil.rmtree(_HOME, ignore_errors=True)
-    _HOME.mkdir(parents=True)
-    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(_HOME), PACKAGE]
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    wanted = f"{package}@{_VERSIONS[package]}"
+    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(home), wanted]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise MissingPeer(f"{' '.join(command)}: {done.stderr.strip()[-500:]}")
-    (_HOME / "complete").touch()
+    (home / "complete").touch()
 
 
-def read(server: MariaDB, start: Position, rows: int) -> tuple[float, float]:
+def read(package: str, server: MariaDB, start: Position, rows: int) -> tuple[float, float]:
     """Seconds from the first of these rows to the last, and its processor time in them."""
     program = str(Path(__file__).with_name("zongji.js").resolve())
     done = subprocess.run(
-        ["node", program, str(server.port), start.file, str(start.pos), str(rows)],
-        cwd=_HOME, check=True, capture_output=True, text=True, timeout=_SECONDS, stdin=subprocess.DEVNULL,
+        ["node", program, package, str(server.port), start.file, str(start.pos), str(rows)],
+        cwd=_home(package), check=True, capture_output=True, text=True, timeout=_SECONDS, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     wall, cpu = map(float, done.stdout.split())
     return wall, cpu
