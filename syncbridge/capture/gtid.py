@@ -53,6 +53,11 @@ class GtidSet:
 
     def add(self, gtid: str) -> None:
         """Add one GTID (`uuid:5`, `uuid:tag:5`) or a whole set."""
+        uuid, _, number = gtid.rpartition(":")
+        intervals = self._intervals.get((uuid, ""))
+        if intervals and number.isdigit() and intervals[-1][1] == int(number) - 1:  # nearly always
+            intervals[-1] = (intervals[-1][0], intervals[-1][1] + 1)
+            return
         for part in gtid.split(","):
             self._parse(part.strip().lower())
 

@@ -8,6 +8,7 @@ older than what Redis already shows.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from syncbridge.capture.connection import Position
 from syncbridge.capture.gtid import GtidSet, MariaGtidPosition
@@ -58,6 +59,7 @@ class Start:
     rewind: str = ""
 
 
+@lru_cache(maxsize=8)
 def file_number(file: str) -> int:
     """42 for `mysql-bin.000042`."""
     digits = file.rpartition(".")[2]

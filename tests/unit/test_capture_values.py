@@ -160,6 +160,8 @@ def test_gtid_sets() -> None:
     executed.add(f"{UUID}:6")
     executed.add(f"{UUID}:8-10")
     assert f"{UUID}:1-6:8-11:tag:3" in str(executed)
+    executed.add(f"{UUID}:12")  # the next one
+    assert f"{UUID}:1-6:8-12:tag:3" in str(executed)
     assert executed.contains(GtidSet(f"{UUID}:2-6:9"))
     assert not executed.contains(GtidSet(f"{UUID}:7"))
     assert not executed.contains(GtidSet(f"{UUID}:tag:4"))
