@@ -7,7 +7,7 @@ Bytes take one way through it:
       session.py   one connection: packets in, calls on the core, packets out (no socket); admin.py: its text commands
         packets.py the Gearman packets as bytes
       queue.py     the core: which job goes to which worker, and when (no socket, no clock); one module for each step
-        job.py function.py line.py schedule.py policy.py lanes.py    its nouns
+        job.py run.py function.py line.py schedule.py policy.py lanes.py    its nouns
       inspector.py what is in there, for people and monitors
       store/       what survives a crash; every change of one event-loop tick is one transaction
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from syncbridge.dispatch.job import Client, Job
+from syncbridge.dispatch.run import Run
 from syncbridge.dispatch.store import READY, Changes, JobKey, Move, new_key
 
-#: What a client is told after the commit: the client; the job it submitted or joined, or a finished reply that keeps
-#: its place behind earlier answers, or text: why it is refused; whether it was promised durability, not just a result.
-Answer = tuple[Client, Job | bytes | str, bool]
+#: What a client is told of after the commit: the job it submitted or joined, the jobs of a run, a finished reply that
+#: keeps its place behind earlier answers, or text: why it is refused.
+About = Job | Run | bytes | str
+#: The client, what it is told of, and whether it was promised durability, not just a result.
+Answer = tuple[Client, About, bool]
 
 
 @dataclass(slots=True)
@@ -21,7 +24,9 @@ class Batch:
 
     changes: Changes = field(default_factory=Changes)
     #: New jobs; they are queued once the commit is done, so that nobody runs a job that a crash would unmake.
-    jobs: list[Job] = field(default_factory=list)
+    jobs: list[Job | Run] = field(default_factory=list)
+    #: The runs among them.
+    runs: list[Run] = field(default_factory=list)
     #: Foreground jobs that a background submit joined: durable from this commit on.
     upgraded: list[Job] = field(default_factory=list)
     #: Jobs in memory beyond the window of their line, that the store has as READY from this commit on.
@@ -67,7 +72,7 @@ class Batches:
         """The part of the gathering batch that needs no store."""
         full = self.gathering
         self.gathering = Batch(changes=full.changes, settled=full.settled)
-        return Batch(jobs=full.jobs, answers=full.answers)
+        return Batch(jobs=full.jobs, runs=full.runs, answers=full.answers)
 
     def end(self) -> None:
         """The commit is over."""
@@ -150,6 +155,10 @@ class Batches:
         """Where the job's row may lie besides its place."""
         moves = [changes.moves.get(number) for changes in self._latest_first()]
         return [move.old for move in moves if move is not None]
+
+    def arriving(self, number: int) -> bool:
+        """It belongs to a run whose commit is not through: its row, where there is one, is nobody's yet."""
+        return any(number in run for batch in (self.gathering, self.committing) for run in batch.runs)
 
     def moving(self, number: int) -> bool:
         """Its row may not lie in its place yet."""

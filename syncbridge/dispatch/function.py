@@ -9,6 +9,7 @@ from syncbridge.dispatch.job import PRIORITIES, Job
 from syncbridge.dispatch.lanes import LaneGroup
 from syncbridge.dispatch.line import Line
 from syncbridge.dispatch.policy import Policy
+from syncbridge.dispatch.run import Run
 from syncbridge.dispatch.worker import Worker
 
 #: Why nothing is handed out (bits of Function.closed): its next job is being read,
@@ -80,8 +81,8 @@ class Function:
         self.scheduled = 0
         self.scheduled_on_disk = 0
         self.running: dict[int, Job] = {}
-        #: Join key -> the job in memory that a submit with this key joins.
-        self.joinable: dict[bytes, Job] = {}
+        #: Join key -> the job in memory that a submit with this key joins, or the run that it arrives with.
+        self.joinable: dict[bytes, Job | Run] = {}
         #: Everybody who can do it, and those of them that sleep or idle (see Worker).
         self.workers: dict[Worker, None] = {}
         self.sleepers: dict[Worker, None] = {}

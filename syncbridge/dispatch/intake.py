@@ -11,19 +11,21 @@ nothing to wait for: it queues and answers within submit(), and leaves to the st
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from syncbridge.dispatch.batch import Batch, Batches
+from syncbridge.dispatch.batch import About, Batch, Batches
 from syncbridge.dispatch.endings import Endings
 from syncbridge.dispatch.function import Function
 from syncbridge.dispatch.holdings import OVERHEAD, Holdings
 from syncbridge.dispatch.job import REFUSED, Client, Job, JobRecord, join_key
-from syncbridge.dispatch.reading import Read, Reading
+from syncbridge.dispatch.reading import Reading
+from syncbridge.dispatch.run import Run
+from syncbridge.dispatch.runs import Runs
 from syncbridge.dispatch.schedule import Schedule
 from syncbridge.dispatch.sleepers import Sleepers
 from syncbridge.dispatch.store import DEAD, READY, SCHEDULED, JobStore
+from syncbridge.dispatch.turns import Found, Turn, Turns
 
 #: Job ids promised to this process at a time; a crash skips what is left, so a handle never returns.
 RESERVE = 1_000_000
@@ -45,17 +47,6 @@ class Submission(NamedTuple):
     due: int
 
 
-class Turn:
-    """An answer that waits: for a read, or behind an earlier answer of its client that does."""
-
-    __slots__ = ("act", "ready", "size")
-
-    def __init__(self, act: Callable[[], None], *, ready: bool = True, size: int = 0) -> None:
-        self.act = act
-        self.ready = ready
-        self.size = size
-
-
 class Intake:
     """`away`: why the store cannot be written, empty while it can."""
 
@@ -69,12 +60,13 @@ class Intake:
         "_reading",
         "_schedule",
         "_sleepers",
-        "_spilled",
         "_volatile",
         "away",
         "next_id",
         "reserved",
-        "waiting_size",
+        "runs",
+        "spilled",
+        "turns",
     )
 
     def __init__(
@@ -99,12 +91,11 @@ class Intake:
         self.away = ""
         #: The time of the last submit, as it was given and in wall clock microseconds.
         self._now, self._clock = -1.0, 0
-        #: Clients of which an answer waits for a read, and all their answers from that one on.
-        self._behind: dict[Client, deque[Turn]] = {}
-        #: Payload bytes of submissions among them.
-        self.waiting_size = 0
+        self.turns = Turns(reading)
+        self._behind = self.turns.behind
         #: Jobs left to the store since reads were taken, by join key: lookups among these reads may miss them.
-        self._spilled: dict[tuple[bytes, bytes], JobRecord] = {}
+        self.spilled: dict[tuple[bytes, bytes], JobRecord] = {}
+        self.runs = Runs(self, holdings, sleepers, batches, reading)
 
     # -- submitting ----------------------------------------------------------------------------------------------
 
@@ -140,7 +131,8 @@ class Intake:
             if key is not None:
                 joined = function.joinable.get(key)
                 if joined is not None:
-                    self._join(client, joined, background=background)
+                    job = self.runs.make(joined, key) if type(joined) is Run else joined
+                    self._join(client, job, background=background)
                     return
                 if function.on_disk and not self.away:
                     wanted = Submission(client, name, priority, unique, payload, background, now, reducer, due)
@@ -182,67 +174,6 @@ class Intake:
             batch.size += size + OVERHEAD
         batch.jobs.append(job)
         batch.answers.append((client, job, background))
-
-    def submit_run(
-        self, client: Client, name: bytes, priority: int, run: list[list[bytes]], now: float
-    ) -> list[Job] | None:
-        """submit() of many background jobs of one function, each [name, unique, payload], that arrived together.
-
-        Returns those that are accepted at once, for the client to be told (none where a commit comes first); None:
-        nothing is done, since some of them need a look of their own. Spares half of what submit() costs for each.
-        """
-        holdings, first, count = self._holdings, self.next_id, len(run)
-        limits, function, size = holdings.limits, holdings.functions.get(name), sum([len(job[2]) for job in run])
-        if function is None or function.max_queued is not None or self.away or self._behind:
-            return None
-        if first + count > self.reserved or holdings.count + count > limits.max_jobs:
-            return None
-        line, uniques = function.lines[priority], [job[1] for job in run]
-        different = set(uniques)
-        named = different != {b""} and not function.lane
-        if named and (
-            len(different) < count
-            or b"" in different
-            or b"-" in different
-            or function.on_disk
-            or not function.joinable.keys().isdisjoint(different)
-        ):
-            return None
-        window = limits.window if len(holdings.jobs) < limits.windows else limits.small_window
-        volatile, beyond = self._volatile, line.on_disk or len(line.ready) + count > window
-        if holdings.bytes + size > limits.max_bytes or (volatile and beyond):
-            return None
-        clock, handle = int((now + holdings.epoch) * 1e6), holdings.handle_format
-        jobs = []
-        for number, (_, unique, payload) in enumerate(run, first):
-            key = unique if named else None
-            job = Job(number, function, priority, unique, payload, handle % number, key, clock)
-            job.background = True
-            job.queued = volatile
-            job.stored = not volatile
-            jobs.append(job)
-        self.next_id = first + count
-        holdings.jobs.update(zip(range(first, first + count), jobs, strict=True))
-        if named:
-            function.joinable.update(zip(uniques, jobs, strict=True))
-        holdings.count += count
-        holdings.bytes += size
-        holdings.payload_bytes += size
-        if not volatile:
-            function.arriving += count
-            batch = self._batches.gathering
-            batch.changes.adds += [job.record() for job in jobs]
-            batch.size += size + count * OVERHEAD
-            batch.jobs += jobs
-            batch.answers += [(client, job, True) for job in jobs]
-            return []
-        function.tallies[priority].submitted += count
-        holdings.touched.add(function)
-        holdings.count_queued(function, priority, count)
-        line.extend(jobs)
-        if function.sleepers:
-            self._sleepers.wake_for(function, count)
-        return jobs
 
     def _refusal(self, function: Function, priority: int, size: int, background: bool) -> str:
         """Why this job cannot be taken; empty: it can."""
@@ -288,36 +219,42 @@ class Intake:
             batch.changes.adds.append(job.record())
             batch.upgraded.append(job)
 
-    # -- waiting for a read --------------------------------------------------------------------------------------
+    # -- waiting -------------------------------------------------------------------------------------------------
 
     def _wait(self, wanted: Submission, key: bytes | None, look: bool) -> None:
-        found: list[JobRecord | None] = [None]
-        turn = Turn(lambda: self._submit_after(wanted, key, found[0]), ready=not look, size=len(wanted.payload))
-        self.waiting_size += turn.size
-        self._behind.setdefault(wanted.client, deque()).append(turn)
+        client, size = wanted.client, len(wanted.payload)
         if key is None or not look:
-            return
-
-        def done(record: JobRecord | None) -> None:
-            found[0] = record
-            self._ready(wanted.client, turn)
-
-        # Two jobs rather than none when the store cannot be read.
-        function = wanted.function
-        self._reading.wanted.append(Read(lambda store: store.joinable(function, key), done, lambda error: done(None)))
+            self.turns.add(client, Turn(lambda: self._submit_after(wanted, key, None), size=size))
+        else:
+            self.turns.look(
+                client, wanted.function, [key], lambda found: self._submit_after(wanted, key, found.get(key)), size
+            )
 
     def _submit_after(self, wanted: Submission, key: bytes | None, record: JobRecord | None) -> None:
         function = self._holdings.function(wanted.function)
         if key is not None:
-            job = function.joinable.get(key) or self._only_stored(function, key, record)
+            known = function.joinable.get(key)
+            job = (
+                self.runs.make(known, key) if type(known) is Run else known or self._only_stored(function, key, record)
+            )
             if job is not None:
                 self._join(wanted.client, job, background=wanted.background)
                 return
         self.submit(*wanted, looked=True)
 
+    def submit_after(
+        self, client: Client, priority: int, arrived: Sequence[Sequence[bytes]], now: float, found: Found
+    ) -> None:
+        """The turn of background jobs, each [function, unique, payload]. `found`: what the store knows of their join
+        keys."""
+        for name, unique, payload in arrived:
+            key = unique or None if not self._holdings.function(name).lane else None
+            wanted = Submission(client, name, priority, unique, payload, True, now, b"", 0)
+            self._submit_after(wanted, key, found.get(unique))
+
     def _only_stored(self, function: Function, key: bytes, record: JobRecord | None) -> Job | None:
         """The job with this key that memory does not know, if it is still to be done."""
-        record = self._spilled.get((function.name, key), record)
+        record = self.spilled.get((function.name, key), record)
         if record is None or record.id in self._holdings.jobs or not self._reading.is_stored_only(record):
             return None
         job = self._holdings.from_record(function, record)
@@ -326,36 +263,19 @@ class Intake:
 
     def ask(self, client: Client, ask: Callable[[JobStore], Any], reply: Callable[[Any], bytes]) -> None:
         """Answer the client, in its turn, with what `reply` makes of a read (of None when the store is away)."""
-        found: list[Any] = [None]
-        turn = Turn(lambda: self._tell(client, reply(found[0]), False), ready=False)
-        self._behind.setdefault(client, deque()).append(turn)
-
-        def done(value: Any) -> None:
-            found[0] = value
-            self._ready(client, turn)
-
-        self._reading.wanted.append(Read(ask, done, lambda error: done(None)))
+        self.turns.ask(client, ask, lambda found: self._tell(client, reply(found), False))
 
     def reads_begin(self) -> None:
         """What was left to the store before can be found there."""
-        self._spilled.clear()
+        self.spilled.clear()
+        self.turns.reads_begin()
 
     def answer(self, client: Client, reply: bytes | str) -> None:
         """Give the client a reply behind the answers to its earlier requests; text: refused, and why."""
-        if self._behind and (turns := self._behind.get(client)) is not None:
-            turns.append(Turn(lambda: self._tell(client, reply, False)))
+        if self._behind and client in self._behind:
+            self.turns.add(client, Turn(lambda: self._tell(client, reply, False)))
         else:
             self._tell(client, reply, False)
-
-    def _ready(self, client: Client, turn: Turn) -> None:
-        turn.ready = True
-        turns = self._behind[client]
-        while turns and turns[0].ready:
-            turn = turns.popleft()
-            self.waiting_size -= turn.size
-            turn.act()
-        if not turns:
-            del self._behind[client]
 
     # -- after the commit ----------------------------------------------------------------------------------------
 
@@ -363,8 +283,11 @@ class Intake:
         """The batch is durable: queue its jobs, answer its clients."""
         for job in batch.upgraded:
             job.stored = True
-        for job in batch.jobs:
-            self._activate(job)
+        for arrived in batch.jobs:
+            if type(arrived) is Run:
+                self.runs.queue(arrived)
+            else:
+                self._activate(arrived)
         for job in batch.settled:
             self._settle(job)
         self._answer(batch, "")
@@ -373,16 +296,18 @@ class Intake:
         """The store did not take the batch: refuse its background jobs, keep what must still leave the store."""
         for job in batch.upgraded:
             self._downgrade(batch, job)
-        for job in batch.jobs:
-            if job.stored:  # not one that a background submit joined meanwhile
-                self._unmake(job)
+        for arrived in batch.jobs:
+            if type(arrived) is Run:
+                self.runs.refuse(arrived)
+            elif arrived.stored:  # not one that a background submit joined meanwhile
+                self.unmake(arrived)
             else:
-                self._activate(job)
+                self._activate(arrived)
         self._batches.carry(batch.changes)
         self._batches.gathering.settled += batch.settled
         self._answer(batch, reason)
 
-    def _tell(self, client: Client, about: Job | bytes | str, durable: bool) -> None:
+    def _tell(self, client: Client, about: About, durable: bool) -> None:
         """In its turn, which is now where nothing waits for a commit."""
         if self._volatile:
             self._say(client, about, durable, "")
@@ -394,8 +319,13 @@ class Intake:
             self._say(client, about, durable, failure)
 
     @staticmethod
-    def _say(client: Client, about: Job | bytes | str, durable: bool, failure: str) -> None:
-        if isinstance(about, Job):
+    def _say(client: Client, about: About, durable: bool, failure: str) -> None:
+        if isinstance(about, Run):
+            if not failure:
+                about.client.created_run(about.records[0].id, len(about.records))
+            for _ in about.records if failure else ():
+                client.refused(failure)
+        elif isinstance(about, Job):
             if about.state == REFUSED or (durable and not about.background):
                 client.refused(failure or FULL)  # its own commit failed, or the one of the job it joined
             else:
@@ -439,19 +369,19 @@ class Intake:
             self._batches.write(job)
         job.queued = line.append(job, window)
         if not job.queued:
-            self._spill(job)
+            self.spill(job)
         elif job.stored and holdings.payload_bytes > limits.memory:
             holdings.release_payload(job)
         if function.sleepers:
             self._sleepers.wake_one(function)
 
-    def _spill(self, job: Job) -> None:
+    def spill(self, job: Job) -> None:
         """From now on only the store has it; memory knows it for its clients' sake, if at all."""
         holdings = self._holdings
         holdings.release_payload(job)
         job.spilled = True
         if job.join_key is not None and self._reading.busy:
-            self._spilled[job.function.name, job.join_key] = job.record()
+            self.spilled[job.function.name, job.join_key] = job.record()
         if not job.clients:
             holdings.forget_joinable(job)
             del holdings.jobs[job.id]
@@ -462,7 +392,7 @@ class Intake:
         if job.queued and not job.clients and not line.reading:
             line.spill(job)
             job.queued = False
-            self._spill(job)
+            self.spill(job)
 
     def trim_schedule(self) -> None:
         """Leave jobs that are due late to the store."""
@@ -472,7 +402,7 @@ class Intake:
 
         for job in self._schedule.trim(may_go):
             job.function.scheduled_on_disk += 1
-            self._spill(job)
+            self.spill(job)
 
     def _downgrade(self, batch: Batch, job: Job) -> None:
         """Its row could not be written: a foreground job again, unless it is over already."""
@@ -493,7 +423,7 @@ class Intake:
             holdings.payload_bytes -= job.size
         self.drop_unwanted(job)
 
-    def _unmake(self, job: Job) -> None:
+    def unmake(self, job: Job) -> None:
         job.function.arriving -= 1
         self._holdings.uncount(job)
         job.dropped = True

@@ -61,6 +61,12 @@ class Line:
         self.ready.extend(jobs)
         self.last = self.loaded = jobs[-1].id
 
+    def leave(self, count: int, last: int) -> None:
+        """append() of some that are left to the store: more than the window takes, or behind others there."""
+        self.count += count
+        self.on_disk += count
+        self.last = last
+
     def put_back(self, job: Job) -> None:
         """Queue a job again, at the place its id gives it."""
         self.count += 1

@@ -11,6 +11,7 @@ from syncbridge.dispatch.holdings import Holdings
 from syncbridge.dispatch.intake import Intake
 from syncbridge.dispatch.job import Client, Job, JobRecord
 from syncbridge.dispatch.reading import Reading
+from syncbridge.dispatch.run import Run
 from syncbridge.dispatch.store import DEAD
 
 
@@ -36,8 +37,9 @@ class Questions:
 
         number = self._handles.number(handle)
         job = self._holdings.jobs.get(number or 0)
-        if number is None or number >= self._intake.next_id or job is not None or self._batches.leaving(number):
-            self._intake.answer(client, reply(job, job is not None))
+        arriving = number is not None and self._batches.arriving(number)
+        if number is None or number >= self._intake.next_id or job or arriving or self._batches.leaving(number):
+            self._intake.answer(client, reply(job, job is not None or arriving))
             return
         wanted = number
         self._intake.ask(
@@ -49,11 +51,11 @@ class Questions:
     def unique_status(self, client: Client, unique: bytes) -> None:
         """GET_STATUS_UNIQUE: the client gets STATUS_RES_UNIQUE in its turn, by deliver(). No matter which function."""
 
-        def reply(job: Job | None, known: bool) -> bytes:
-            clients = b"%d" % (len(job.clients) if job else 0)
+        def reply(job: Job | Run | None, known: bool) -> bytes:
+            clients = b"%d" % (len(job.clients) if isinstance(job, Job) else 0)
             return p.response(p.STATUS_RES_UNIQUE, unique, *_state_of(job, known), clients)
 
-        def in_memory() -> Job | None:
+        def in_memory() -> Job | Run | None:
             found = (f.joinable.get(unique) for f in self._holdings.functions.values())
             return next((job for job in found if job is not None), None)
 
@@ -65,7 +67,7 @@ class Questions:
             return
         self._intake.ask(
             client,
-            lambda store: [record for name in names if (record := store.joinable(name, unique)) is not None],
+            lambda store: [record for name in names for record in store.joinable(name, [unique]).values()],
             lambda records: reply(in_memory(), any(self._is_alive(record) for record in records or ())),
         )
 
@@ -81,8 +83,8 @@ class Questions:
             yield self._handles.of(job.id), job.attempts, job.dropped, job.background, job.unique
 
 
-def _state_of(job: Job | None, known: bool) -> tuple[bytes, bytes, bytes, bytes]:
+def _state_of(job: Job | Run | None, known: bool) -> tuple[bytes, bytes, bytes, bytes]:
     """known, running, numerator, denominator as STATUS_RES has them."""
-    if job is None:
+    if job is None or isinstance(job, Run):
         return (b"1" if known else b"0"), b"0", b"0", b"0"
     return (b"0" if job.dropped else b"1"), (b"1" if job.worker else b"0"), *job.progress

@@ -8,8 +8,9 @@ A job's way, and the module of each step:
                   └─────────────────────► scheduled ◄───────────────────────────┘
                                           (schedule)
 
-    beside it: holdings (what is in memory, totals), sleepers (who is woken), reading (what the store knows),
-    deadlines, housekeeping; questions of clients, control by people, levels for gauges
+    beside it: runs (submits that arrive together), turns (answers that wait), holdings (what is in memory, totals),
+    sleepers (who is woken), reading (what the store knows), deadlines, housekeeping; questions of clients, control by
+    people, levels for gauges
 
 Submitting and leaving are changes of the store. They gather in a batch; whoever drives the core takes it with take(),
 commits it, and reports committed() or failed(). Only then is anything answered or handed out (DESIGN P1).
@@ -100,7 +101,7 @@ class JobQueue:
         self._housekeeping = Housekeeping(self.holdings, self._batches, self._endings, self._reading)
         #: What every job passes, without a call between.
         self.submit = self._intake.submit
-        self.submit_run = self._intake.submit_run
+        self.submit_run = self._intake.runs.submit
         self.grab = self._assignment.grab
         self.complete = self._endings.complete
         self._load(store)
@@ -142,7 +143,7 @@ class JobQueue:
     @property
     def batch_size(self) -> int:
         """Payload bytes that wait for the next commit, or for a read before it."""
-        return self._batches.gathering.size + self._intake.waiting_size
+        return self._batches.gathering.size + self._intake.turns.size
 
     @property
     def answers_due(self) -> bool:

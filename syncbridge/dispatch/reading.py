@@ -290,6 +290,8 @@ class Reading:
         job = self._holdings.jobs.get(record.id)
         if job is not None:
             return job.spilled and job.state == record.state
+        if self._batches.arriving(record.id):
+            return False
         return not self._batches.outdated(record.id, record.function, record.state)
 
     def _recall(self, function: Function, record: JobRecord) -> Job:

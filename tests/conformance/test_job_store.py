@@ -143,9 +143,9 @@ def test_awkward_jobs_survive_unchanged(backend: Backend) -> None:
     backend.open().commit(Changes(adds=AWKWARD, reserve=8_000_000_000_001))
     holds(backend.open(), AWKWARD)
     store = backend.open()
-    assert store.joinable(b"f", b"-\0" + bytes(16)) == bare(AWKWARD[3])
+    assert store.joinable(b"f", [b"-\0" + bytes(16)]).get(b"-\0" + bytes(16)) == bare(AWKWARD[3])
     for unique in (b"U", b"u", b"u "):
-        found = store.joinable(b"F", unique)
+        found = store.joinable(b"F", [unique]).get(unique)
         assert found is not None
         assert found.unique == unique
     store.commit(Changes(removes={job.id: key(job) for job in AWKWARD}))
@@ -237,8 +237,8 @@ def test_moves_between_all_states(backend: Backend, old: int, new: int, payload:
     moved = job._replace(function=b"g", attempts=7, state=new, due=move.due, note=move.note)
     for opened in before_and_after(backend, store):
         holds(opened, [*others, moved])
-        assert opened.joinable(b"g", b"u") == (bare(moved) if new != DEAD else None)
-        assert opened.joinable(b"f", b"u") is None
+        assert opened.joinable(b"g", [b"u"]).get(b"u") == (bare(moved) if new != DEAD else None)
+        assert opened.joinable(b"f", [b"u"]).get(b"u") is None
     opened.commit(
         Changes(
             moves={2: Move(key(moved), b"f", 0)},
@@ -361,16 +361,30 @@ def test_joinable_finds_the_newest_of_its_function_only(backend: Backend) -> Non
     store = backend.open()
     jobs = [record(n, join_key=b"k", priority=3 - n, payload=bytes(5000)) for n in (1, 2, 3)]
     store.commit(Changes(adds=[*jobs, record(4, b"g", join_key=b"k"), record(5, join_key=b"l", state=DEAD)]))
-    assert store.joinable(b"f", b"k") == bare(jobs[2])
+    assert store.joinable(b"f", [b"k"]).get(b"k") == bare(jobs[2])
     store.commit(Changes(removes={3: key(jobs[2])}))
-    assert store.joinable(b"f", b"k") == bare(jobs[1])
+    assert store.joinable(b"f", [b"k"]).get(b"k") == bare(jobs[1])
     store.commit(Changes(moves={2: Move(key(jobs[1]), b"f", 1, SCHEDULED, NOW)}))
-    assert store.joinable(b"f", b"k") == bare(jobs[1])._replace(state=SCHEDULED, due=NOW, attempts=1)
+    assert store.joinable(b"f", [b"k"]).get(b"k") == bare(jobs[1])._replace(state=SCHEDULED, due=NOW, attempts=1)
     store.commit(Changes(moves={2: Move(JobKey(b"f", 1, 5000, SCHEDULED), b"f", 2, DEAD, NOW)}))
-    assert store.joinable(b"f", b"k") == bare(jobs[0])
-    assert store.joinable(b"f", b"l") is None
-    assert store.joinable(b"f", b"other") is None
-    assert store.joinable(b"nobody", b"k") is None
+    assert store.joinable(b"f", [b"k"]).get(b"k") == bare(jobs[0])
+    assert store.joinable(b"f", [b"l"]).get(b"l") is None
+    assert store.joinable(b"f", [b"other"]).get(b"other") is None
+    assert store.joinable(b"nobody", [b"k"]).get(b"k") is None
+
+
+def test_many_join_keys_are_looked_for_at_once(backend: Backend) -> None:
+    store = backend.open()
+    keys = [b"key %d" % n for n in range(1, 1201)]
+    store.commit(Changes(adds=[record(n, join_key=key) for n, key in enumerate(keys, 1) if n % 3]))
+    store.commit(Changes(adds=[record(2000, join_key=keys[0], priority=2), record(2001, b"g", join_key=keys[2])]))
+    asked = [*keys, b"other", keys[0]]
+    found = store.joinable(b"f", asked)
+    assert {key: job.id for key, job in found.items()} == {
+        key: 2000 if n == 1 else n for n, key in enumerate(keys, 1) if n % 3
+    }
+    assert found[keys[1]] == store.find(2)
+    assert store.joinable(b"f", []) == {}
 
 
 # -- results, settings, identity -------------------------------------------------------------------------------------
@@ -589,4 +603,4 @@ def test_any_sequence_of_changes_leaves_what_it_says(backend: Backend, seed: int
             holds(oracle, list(jobs.values()))
             for function in functions:
                 for unique in (b"u1", b"u2"):
-                    assert store.joinable(function, unique) == oracle.joinable(function, unique)
+                    assert store.joinable(function, [unique]) == oracle.joinable(function, [unique])

@@ -528,8 +528,8 @@ def test_reads_stay_fast_beside_a_backlog_that_no_statistics_know(
         (lambda: store.window(b"f", 1, after=0, through=10**9, limit=10, inline=100), 20),
         (lambda: store.window(b"big", 1, after=30_000, through=10**9, limit=10, inline=100), 60),
         (lambda: store.by_due(SCHEDULED, after=(0, 0), limit=10), 20),
-        (lambda: store.joinable(b"f", b"k"), 10),
-        (lambda: store.joinable(b"big", b"1"), 10),
+        (lambda: store.joinable(b"f", [b"k"]), 10),
+        (lambda: store.joinable(b"big", [b"1"]), 10),
         (lambda: store.find(5), 10),
         (store.backlogs, 60),
     ):

@@ -112,7 +112,7 @@ def test_format_1_is_migrated_with_all_its_jobs(tmp_path: Path) -> None:
         jobs = {job for function, priority in ((b"f", 1), (b"g", 2), (b"my-func \xff", 0))
                 for job in window(store, function, priority, limit=5000, inline=1 << 20)}  # fmt: skip
         assert jobs == set(FORMAT_1_JOBS)
-        assert store.joinable(b"g", b"u") == FORMAT_1_JOBS[0]._replace(payload=None)
+        assert store.joinable(b"g", [b"u"]).get(b"u") == FORMAT_1_JOBS[0]._replace(payload=None)
         names = {name for (name,) in store._writer.execute("SELECT name FROM sqlite_master WHERE type='table'")}
         assert names == {"meta", "place", "job", "result", "setting"}
         store.close()

@@ -25,6 +25,9 @@ class Client:
     def created(self, job: Job) -> None:
         self.answers.append(job.id)
 
+    def created_run(self, first: int, count: int) -> None:
+        self.answers += range(first, first + count)
+
     def refused(self, reason: str) -> None:
         self.answers.append(reason)
 

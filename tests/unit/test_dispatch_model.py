@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -26,7 +26,8 @@ from syncbridge.dispatch.packets import WORK_COMPLETE, WORK_FAIL
 from syncbridge.dispatch.policy import Ending, Policies, Policy, next_delivery
 from syncbridge.dispatch.queue import JobQueue
 from syncbridge.dispatch.reading import Read
-from syncbridge.dispatch.store import DEAD, SCHEDULED
+from syncbridge.dispatch.run import Run
+from syncbridge.dispatch.store import DEAD, READY, SCHEDULED
 from syncbridge.dispatch.store.memory import MemoryStore
 from syncbridge.dispatch.worker import Worker
 from syncbridge.errors import TransientError
@@ -78,20 +79,35 @@ class Submission:
     blind: bool
 
 
+class Created(NamedTuple):
+    """What the core says of one job of a run."""
+
+    id: int
+    state: int = READY
+
+
+#: A client, and what it was told of a submission.
+Told = tuple["FakeClient", Job | Created | str]
+
+
 class FakeClient:
-    def __init__(self) -> None:
+    def __init__(self, told: list[Told]) -> None:
         self.answers: list[int | str] = []
         self.finished: list[int] = []
-        #: What `answers` says of submissions, with the jobs themselves.
-        self.told: list[Job | str] = []
+        #: What `answers` of all clients say of submissions, with the jobs themselves.
+        self.told = told
 
     def created(self, job: Job) -> None:
         self.answers.append(job.id)
-        self.told.append(job)
+        self.told.append((self, job))
+
+    def created_run(self, first: int, count: int) -> None:
+        self.answers += range(first, first + count)
+        self.told += [(self, Created(number)) for number in range(first, first + count)]
 
     def refused(self, reason: str) -> None:
         self.answers.append(reason)
-        self.told.append(reason)
+        self.told.append((self, reason))
 
     def deliver(self, reply: bytes) -> None:
         self.answers.append(reply.decode())
@@ -164,6 +180,7 @@ class Simulation:
         """What may happen, and how often it shall."""
         return [
             (self.submit, self.random.choice([4, 12, 40])),  # queues that run dry, or pile up
+            (self.submit_run, self.random.choice([1, 4, 12])),
             (self.client_leaves, 1),
             (self.take, 12),
             (self.commit, 12),
@@ -188,7 +205,8 @@ class Simulation:
 
     def open(self) -> None:
         self.queue = JobQueue(self.store, limits=self.limits, host="h", policies=self.policies, volatile=self.volatile)
-        self.clients = [FakeClient(), FakeClient()]
+        self.told: list[Told] = []
+        self.clients = [FakeClient(self.told), FakeClient(self.told)]
         self.workers: list[FakeWorker] = []
         #: (client, id, durable) and new ids, per batch: gathering and committing.
         self.answers: list[tuple[FakeClient, int, bool]] = []
@@ -216,17 +234,41 @@ class Simulation:
         self.queue.submit(client, function, priority, unique, payload, background, self.now, due=micro)
         self.decide()
 
+    def submit_run(self) -> None:
+        """Background submits of one function arrive together; some of them may join others."""
+        choice = self.random.choice
+        client, function, priority = choice(self.clients), choice([*FUNCTIONS, *PLAIN * 3]), choice([1, 1, 0, 2])
+        count = choice([1, 2, 4])
+        named = self.random.sample([b"u", b"v", b"w", b"x", b"y", b"z"], count)
+        odd = [*named[:-1], choice([b"", b"-", named[0]])]
+        run = []
+        for unique in choice([[b""] * count, named, named, odd]):
+            self.counter += 1
+            payload = b"payload %d" % self.counter
+            key = None if function not in PLAIN else join_key(unique, payload)
+            blind = bool(self.queue.away)
+            self.undecided.append(Submission(client, function, priority, payload, key, True, 0.0, blind))
+            run.append([function, unique, payload])
+        if not self.queue.submit_run(client, function, priority, run, self.now):
+            for _, unique, payload in run:
+                self.queue.submit(client, function, priority, unique, payload, True, self.now)
+        self.decide()
+
     def decide(self) -> None:
         """The core decided on some submissions: do the same."""
-        for client, about, _ in self.queue._batches.gathering.answers[len(self.answers) :]:
-            self.decided(client, about)
-        for client in {client for client, *_ in self.answers if client not in self.clients}:
-            self.leave(client)
+        answers: list[tuple[FakeClient, Any]] = []
+        for client, about, _ in self.queue._batches.gathering.answers:
+            each = [Created(record.id) for record in about.records] if isinstance(about, Run) else [about]
+            answers += [(cast(FakeClient, client), one) for one in each]
+        for fake, about in answers[len(self.answers) :]:
+            self.decided(fake, about)
+        for fake in {fake for fake, *_ in self.answers if fake not in self.clients}:
+            self.leave(fake)
 
-    def decided(self, client: FakeClient, about: Job | bytes | str) -> None:
+    def decided(self, client: FakeClient, about: Job | Created | bytes | str) -> None:
         wanted = next(s for s in self.undecided if s.client is client)
         self.undecided.remove(wanted)
-        if isinstance(about, Job):
+        if isinstance(about, Job | Created):
             self.accepted(wanted, about)
         else:
             self.refused(wanted, about)
@@ -246,7 +288,7 @@ class Simulation:
     def joinable(self, wanted: Submission) -> list[Entry]:
         return [e for e in self.jobs.values() if wanted.key and e.function == wanted.function and e.key == wanted.key]
 
-    def accepted(self, wanted: Submission, job: Job) -> None:
+    def accepted(self, wanted: Submission, job: Job | Created) -> None:
         client, background = wanted.client, wanted.background
         matches = self.joinable(wanted)
         joined = next((entry for entry in matches if entry.id == job.id), None)
@@ -269,6 +311,7 @@ class Simulation:
             self.new.append(job.id)
         if not background:
             joined.clients.append(client)
+            assert isinstance(job, Job)
             self.waiting(client)[job.id] = job
         self.answers.append((client, job.id, background))
 
@@ -300,7 +343,7 @@ class Simulation:
     def client_leaves(self) -> None:
         who = self.random.randrange(2)
         self.leave(self.clients[who])
-        self.clients[who] = FakeClient()
+        self.clients[who] = FakeClient(self.told)
 
     def leave(self, client: FakeClient) -> None:
         for number, job in self.waiting(client).items():
@@ -717,12 +760,11 @@ class VolatileSimulation(Simulation):
         return [(action, weight) for action, weight in super().actions() if action not in never]
 
     def decide(self) -> None:
-        for client in {submission.client: None for submission in self.undecided}:
-            while client.told:
-                self.decided(client, client.told.pop(0))
-                for entry in [self.jobs[number] for number in self.new]:
-                    entry.queued = entry.due is None
-                self.new, self.upgraded = [], []
+        while self.told:
+            self.decided(*self.told.pop(0))
+            for entry in [self.jobs[number] for number in self.new]:
+                entry.queued = entry.due is None
+            self.new, self.upgraded = [], []
         super().decide()
         answers, self.answers = self.answers, []
         self.check_answers(answers)

@@ -8,7 +8,7 @@ import pytest
 
 from syncbridge.dispatch import reading
 from syncbridge.dispatch.job import JobRecord
-from syncbridge.dispatch.packets import WORK_FAIL
+from syncbridge.dispatch.packets import WORK_COMPLETE, WORK_FAIL
 from syncbridge.dispatch.store import READY, SCHEDULED, UNREADABLE, Changes
 from syncbridge.dispatch.store.memory import MemoryStore
 from syncbridge.errors import TransientError
@@ -134,7 +134,7 @@ def test_a_submit_that_may_join_waits_and_all_later_answers_with_it() -> None:
     assert (bench.client.answers, len(other.answers)) == ([], 1)
     bench.commit()
     first, second, third, echo, fourth = bench.client.answers
-    assert (first, echo, store.lookups) == (1, b"echo", 2)
+    assert (first, echo, store.lookups) == (1, b"echo", 1)  # both look in one read
     assert second < third < fourth
     assert bench.queue.batch_size == 0
 
@@ -317,6 +317,72 @@ def test_what_happened_while_the_store_was_away_is_written_in_one_piece() -> Non
     assert bench.grab(worker, now) == (b"f", 1)
     bench.complete(worker, 1)
     assert bench.stored() == {2: (b"f", SCHEDULED, 2)}
+
+
+def test_a_run_looks_for_all_its_uniques_in_one_read() -> None:
+    store = Counting()
+    Bench(store).put(*[b"f"] * 2, unique=b"u")
+    bench = Bench(store)
+    run = [[b"f", unique, b"payload"] for unique in (b"t", b"u", b"v")]
+    assert bench.queue.submit_run(bench.client, b"f", 1, run, 0.0)
+    assert bench.queue.take() is None
+    bench.commit()
+    new, joined, newer = bench.client.answers
+    assert (joined, newer - new, store.lookups) == (1, 1, 1)
+    assert bench.queue.batch_size == 0
+    assert bench.queue.submit_run(bench.client, b"f", 1, [[b"f", b"", b"payload"]] * 3, 0.0)
+    bench.commit()
+    assert (bench.client.answers[3:], store.lookups) == ([newer + 1, newer + 2, newer + 3], 1)
+
+
+def test_a_run_joins_what_was_left_to_the_store_while_it_was_looked_for() -> None:
+    bench = Bench(MemoryStore(), window=1)
+    bench.put(b"f", b"f")
+    other = bench.client.__class__()
+    bench.queue.submit(other, b"f", 1, b"u", b"", True, 0.0)
+    assert bench.read()
+    run = [[b"f", unique, b""] for unique in (b"t", b"u")]
+    assert bench.queue.submit_run(bench.client, b"f", 1, run, 0.0)
+    seen = [(read, read.ask(bench.store)) for read in bench.queue.take_reads()]
+    batch = bench.queue.take()
+    assert batch
+    bench.store.commit(batch.changes)
+    bench.queue.committed(batch)
+    assert bench.queue.holdings.jobs.keys().isdisjoint(other.answers)
+    bench.queue.reads_done(seen, 0.0)
+    bench.commit()
+    assert (other.answers, bench.client.answers[2:]) == ([3], [4, 3])
+
+
+def test_a_run_is_nobodys_until_its_commit_is_through() -> None:
+    """Its rows may be seen before: whoever looks must not take them for jobs that only the store has."""
+    bench = Bench(window=1)
+    other = bench.client.__class__()
+    bench.put(b"f")
+    assert bench.queue.submit_run(bench.client, b"f", 1, [[b"f", b"u%d" % n, b"payload"] for n in range(3)], 0.0)
+    batch = bench.queue.take()
+    assert batch
+    bench.store.commit(batch.changes)
+    record = bench.store.find(3)
+    assert record
+    assert bench.queue.control.stored_only(record) is None
+    bench.queue.status(other, b"H:h:3")
+    bench.queue.unique_status(other, b"u1")
+    bench.queue.submit(other, b"f", 1, b"u1", b"", False, 0.0)
+    bench.queue.committed(batch)
+    assert bench.client.answers == [1, 2, 3, 4]
+    assert bench.queue.control.stored_only(bench.store.find(4))
+    bench.commit()
+    assert [answer[12:] for answer in other.answers[:2]] == [
+        b"H:h:3\x001\x000\x000\x000",
+        b"u1\x001\x000\x000\x000\x000",
+    ]
+    assert other.answers[2:] == [3]
+    worker = bench.worker(b"f")
+    for number in (1, 2, 3, 4):
+        assert bench.grab(worker) == (b"f", number)
+        bench.complete(worker, number, b"result")
+    assert other.answers[3:] == [(WORK_COMPLETE, 3, b"result")]
 
 
 def test_a_store_that_cannot_be_read_joins_nothing_and_knows_nothing() -> None:

@@ -7,7 +7,7 @@ list: nobody gets them until somebody says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -178,8 +178,9 @@ class JobStore(Protocol):
     def payload(self, function: bytes, priority: int, number: int, state: int = READY) -> bytes | None:
         """One job's payload; None when there is no such job, or its row makes no sense."""
 
-    def joinable(self, function: bytes, key: bytes) -> JobRecord | None:
-        """The newest READY or SCHEDULED job of the function with this join key, without its payload.
+    def joinable(self, function: bytes, keys: Sequence[bytes]) -> dict[bytes, JobRecord]:
+        """The newest READY or SCHEDULED job of the function with each of these join keys, where there is one, without
+        its payload.
 
         Of several only the newest can still be wanted: the others are done and about to be removed.
         """

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from struct import Struct, error, iter_unpack, pack
 from typing import Any
 
@@ -234,9 +234,8 @@ class MemcachedStore:
         found = self.window(function, priority, after=number - 1, through=number, limit=1, inline=1 << 40, state=state)
         return found[0].payload if found else None
 
-    def joinable(self, function: bytes, key: bytes) -> JobRecord | None:
-        job = self._index.joinable(function, key)
-        return self._shown(job) if job is not None else None
+    def joinable(self, function: bytes, keys: Sequence[bytes]) -> dict[bytes, JobRecord]:
+        return {key: self._shown(job) for key, job in self._index.joinable(function, keys).items()}
 
     def find(self, number: int) -> JobRecord | None:
         job = self._index.find(number)

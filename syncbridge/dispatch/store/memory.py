@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 from threading import Lock
 from typing import Any
@@ -150,10 +150,10 @@ class MemoryStore:
         record = self._jobs.get(number)
         return record.payload if record is not None and _place(record) == (function, priority, state) else None
 
-    def joinable(self, function: bytes, key: bytes) -> JobRecord | None:
+    def joinable(self, function: bytes, keys: Sequence[bytes]) -> dict[bytes, JobRecord]:
         with self._lock:
-            numbers = self._joins.get((function, key))
-            return self._jobs[max(numbers)]._replace(payload=None) if numbers else None
+            found = {key: numbers for key in keys if (numbers := self._joins.get((function, key)))}
+            return {key: self._jobs[max(numbers)]._replace(payload=None) for key, numbers in found.items()}
 
     def find(self, number: int) -> JobRecord | None:
         record = self._jobs.get(number)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from struct import Struct
 from typing import Any
 
@@ -193,20 +193,34 @@ class RedisStore:
         )
         return with_payload[0].payload if with_payload else None
 
-    def joinable(self, function: bytes, key: bytes) -> JobRecord | None:
-        prefix = text(function) + text(key)
-        newest = self._reader.read(
-            lambda: self._reader.client.zrevrangebylex(
-                self._key(b"join"), b"[" + prefix + b"\xff" * 8, b"[" + prefix, start=0, num=1
+    def joinable(self, function: bytes, keys: Sequence[bytes]) -> dict[bytes, JobRecord]:
+        joins, prefixes = self._key(b"join"), [text(function) + text(key) for key in keys]
+        newest = self._pipeline(
+            *(
+                ("ZREVRANGEBYLEX", joins, b"[" + prefix + b"\xff" * 8, b"[" + prefix, "LIMIT", 0, 1)
+                for prefix in prefixes
             )
         )
-        return self.find(_LONG.unpack(newest[0][-8:])[0]) if newest else None
+        numbers = {key: _LONG.unpack(entry[0][-8:])[0] for key, entry in zip(keys, newest, strict=True) if entry}
+        found = self._find(list(numbers.values()))
+        return {key: record for key, number in numbers.items() if (record := found.get(number)) is not None}
 
     def find(self, number: int) -> JobRecord | None:
-        if number in self._unsure:
-            return None
-        head, size = self._pipeline(("HGET", self._key(b"head"), number), ("HSTRLEN", self._key(b"payload"), number))
-        return None if head is None else _record(number, head, size) or unreadable(number)
+        return self._find([number]).get(number)
+
+    def _find(self, numbers: Sequence[int]) -> dict[int, JobRecord]:
+        wanted = [number for number in numbers if number not in self._unsure]
+        if not wanted:
+            return {}
+        heads, payloads = self._key(b"head"), self._key(b"payload")
+        answers = self._pipeline(
+            *(command for number in wanted for command in (("HGET", heads, number), ("HSTRLEN", payloads, number)))
+        )
+        return {
+            number: _record(number, head, size) or unreadable(number)
+            for number, (head, size) in zip(wanted, _groups(answers, 2), strict=True)
+            if head is not None
+        }
 
     def result(self, number: int) -> Result | None:
         packed = self._pipeline(("HGET", self._key(b"result"), number))[0]

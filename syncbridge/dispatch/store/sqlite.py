@@ -11,7 +11,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,7 +86,7 @@ _FIND = (
 _JOINABLE = (
     f"SELECT {_COLUMNS}, NULL, function, priority, place.state FROM place CROSS JOIN job "  # noqa: S608
     f"INDEXED BY job_join ON job.id BETWEEN place.id << 45 AND (place.id << 45) + {MAX_ID} "
-    f"WHERE function=? AND place.state IN (?, ?) AND join_key=? ORDER BY job.id & {MAX_ID} DESC LIMIT 1"
+    f"WHERE function=? AND place.state IN ({READY}, {SCHEDULED}) AND join_key IN (%s) ORDER BY job.id & {MAX_ID}"
 )
 
 #: A file this much larger than what it holds is rewritten, where that takes a moment only; bytes.
@@ -376,8 +376,15 @@ class SqliteStore:
             raise unavailable(self._path, "read", error) from error
         return rows[0][0] if rows and isinstance(rows[0][0], bytes) else None
 
-    def joinable(self, function: bytes, key: bytes) -> JobRecord | None:
-        return self._one(_JOINABLE, function, READY, SCHEDULED, key)
+    def joinable(self, function: bytes, keys: Sequence[bytes]) -> dict[bytes, JobRecord]:
+        found: dict[bytes, JobRecord] = {}
+        for start in range(0, len(keys), _STATEMENT_ROWS):
+            some = keys[start : start + _STATEMENT_ROWS]
+            marks = 1 << (len(some) - 1).bit_length()  # few statements are ever compiled; NULL is nobody's key
+            rows = self._read(_joinable(marks), (function, *some, *[None] * (marks - len(some))))
+            # Ascending: the newest stays.
+            found.update((row[3], _record(row[:10], row[10], row[11], row[12])) for row in rows)
+        return found
 
     def find(self, number: int) -> JobRecord | None:
         return self._one(_FIND, number) if 0 <= number <= MAX_ID else None
@@ -448,6 +455,11 @@ def _with_rows(insert: _Insert, rows: int) -> str:
     firsts = range(1, rows * insert.values, insert.values)
     marks = (",".join(f"?{first + value}" for value in insert.columns) for first in firsts)
     return f"{insert.into} VALUES {','.join(f'({row})' for row in marks)}"
+
+
+@cache
+def _joinable(keys: int) -> str:
+    return _JOINABLE % ",".join("?" * keys)
 
 
 @cache

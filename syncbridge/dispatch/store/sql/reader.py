@@ -87,11 +87,12 @@ class Reader:
                 return bytes(found)
         return None
 
-    def joinable(self, name: bytes, key: bytes) -> JobRecord | None:
+    def joinable(self, name: bytes, keys: Sequence[bytes]) -> dict[bytes, JobRecord]:
         number = self._functions().get(name)
         if number is None:
-            return None
-        return self._one(_JOINABLE, function_id=number, join_key=key)
+            return {}
+        found = {key: self._one(_JOINABLE, function_id=number, join_key=key) for key in keys}
+        return {key: record for key, record in found.items() if record is not None}
 
     def find(self, number: int) -> JobRecord | None:
         return self._one(_FIND, id=number)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from syncbridge.dispatch.job import JobRecord
 from syncbridge.dispatch.store import READY, Changes, Promise, Result, StoredBacklog
 from syncbridge.dispatch.store.sql.address import Address
@@ -56,8 +58,8 @@ class SqlStore:
     def payload(self, function: bytes, priority: int, number: int, state: int = READY) -> bytes | None:
         return self._settled().payload(function, priority, number, state)
 
-    def joinable(self, function: bytes, key: bytes) -> JobRecord | None:
-        return self._settled().joinable(function, key)
+    def joinable(self, function: bytes, keys: Sequence[bytes]) -> dict[bytes, JobRecord]:
+        return self._settled().joinable(function, keys)
 
     def find(self, number: int) -> JobRecord | None:
         return self._settled().find(number)
