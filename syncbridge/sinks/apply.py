@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Any
 
 import hiredis
 
-from syncbridge.sinks.keys import companion_key, companion_prefix, marks_key, meta_key
-from syncbridge.sinks.mapping import Operation
+from syncbridge.sinks.keys import GUARD_FIELD, companion_key, companion_prefix, marks_key, meta_key
+from syncbridge.sinks.mapping import REMOVE_HASH, WRITE_HASH, Operation
+from syncbridge.sinks.runs import WRITE_ROWS, Run
 
 #: What apply.lua answers for an operation; an error text otherwise.
 APPLIED, STALE = 1, 0
@@ -42,15 +43,22 @@ class Applier:
         self._prefix = companion_prefix(pipeline)
         self._tombstone = int(tombstone * 1000)
 
-    def call(self, sink_id: str, operations: Sequence[Operation], lane: int | None, mark: str) -> bytes:
-        """One apply of these operations; with a lane, its mark rises to `mark` in the same call."""
+    def call(self, sink_id: str, operations: Sequence[Operation | Run], lane: int | None, mark: str) -> bytes:
+        """One apply of these operations; with a lane, its mark rises to `mark` in the same call.
+
+        The reply has an item for each operation, and one for each row of a run.
+        """
         keys: list[Any] = [self._meta, self._marks]
-        arguments: list[Any] = [sink_id, "" if lane is None else lane, mark, self._tombstone]
-        prefix = self._prefix
-        for code, key, rest in operations:
-            keys += (key, companion_key(prefix, key))
-            arguments.append(code)
-            arguments += rest
+        arguments: list[Any] = [sink_id, "" if lane is None else lane, mark, self._tombstone, self._prefix]
+        for operation in operations:
+            if isinstance(operation, Run):
+                keys += operation.keys
+                arguments += run_arguments(operation)
+            else:
+                code, key, rest = operation
+                keys.append(key)
+                arguments.append(code)
+                arguments += rest
         return APPLY.call(keys, arguments)
 
     def sweep(
@@ -71,3 +79,52 @@ class Applier:
         expiry = int(expire * 1000) or ""
         arguments = [sink_id, mapping_id, version, "h" if hash_ else "s", expiry, self._tombstone, floor]
         return SWEEP.call(keys, arguments)
+
+
+def run_arguments(run: Run) -> list[Any]:
+    """A run as apply.lua reads it, its code first."""
+    texts, rows = run.texts, len(run.keys)
+    joined = "%s\0" * len(texts) % tuple(texts)
+    if joined.count("\0") != len(texts):  # a value holds one itself
+        return [item for operation in singly(run) for item in (operation.code, *operation.arguments)]
+    packed = joined.encode("utf-8", "surrogateescape")
+    if run.code != WRITE_ROWS:
+        return [run.code, rows, packed]
+    nulls, raws = "", run.raws
+    # The text of a NULL may be a value's, too.
+    if "\0None\0" in joined or None in raws:
+        nulls = " ".join(map(str, _nulls(run)))
+        raws = [b"" if value is None else value for value in raws]
+    counts = (len(texts) // rows, len(raws) // rows, len(run.absent))
+    return [run.code, run.ttl, rows, *counts, nulls, packed, *run.fields, *run.absent, *raws]
+
+
+def _nulls(run: Run) -> Iterator[int]:
+    """Where a row has a NULL: row * fields + field."""
+    for row, (_, *values) in enumerate(_values(run)):
+        for field, value in enumerate(values, row * len(run.fields)):
+            if value is None:
+                yield field
+
+
+def _values(run: Run) -> Iterator[Sequence[Any]]:
+    """Guard and values of each row."""
+    rows = len(run.keys)
+    texts, raws = len(run.texts) // rows, len(run.raws) // rows
+    for row in range(rows):
+        yield [*run.texts[row * texts : (row + 1) * texts], *run.raws[row * raws : (row + 1) * raws]]
+
+
+def singly(run: Run) -> Iterator[Operation]:
+    """The rows of a run as operations of their own."""
+    for name, (guard, *values) in zip(run.keys, _values(run), strict=True):
+        key = name if isinstance(name, bytes) else name.encode()
+        stamp = guard.encode("utf-8", "surrogateescape")
+        if run.code != WRITE_ROWS:
+            yield Operation(REMOVE_HASH, key, [stamp])
+            continue
+        fields = [*zip(run.fields, values, strict=True)]
+        shown = [item for pair in fields if pair[1] is not None for item in pair]
+        absent = [field for field, value in fields if value is None]
+        absent += run.absent
+        yield Operation(WRITE_HASH, key, [run.ttl, len(shown) + 2, len(absent), GUARD_FIELD, stamp, *shown, *absent])

@@ -1,0 +1,115 @@
+"""Rows applied as runs leave Redis exactly as the same rows do that are applied one by one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from syncbridge.sinks.apply import APPLIED, APPLY, STALE, Applier, singly
+from syncbridge.sinks.keys import companion_key, companion_prefix, guard
+from syncbridge.sinks.runs import REMOVE_ROWS, WRITE_ROWS, Run
+from tests.integration.sink_tools import version
+from tests.servers import Redis
+
+#: Plain, not ASCII, with a hash tag, with a lone brace.
+OURS = [b"k:1", "k:ü", b"k:{tag}:3", b"k:{4"]
+#: A string of somebody else's, a hash without a guard, one guarded by a newer syncbridge.
+THEIRS = [b"foreign", b"unguarded", b"newer"]
+COMPANIONS = {
+    companion_key(companion_prefix("p"), key if isinstance(key, bytes) else key.encode()) for key in OURS + THEIRS
+}
+MAPPING = "abcdef01"
+texts = st.sampled_from([None, "", "None", 7, -(2**63), "ü日本", "a b", "\x00", "z\x00y"])
+raws = st.none() | st.binary(max_size=4) | st.just(b"\0None\0")
+owners = st.sampled_from(["", "", "", "1", "\udcff"])
+
+
+#: A key that is removed twice in one run, last by the older change.
+TWICE = [
+    [Run(WRITE_ROWS, OURS[:1], [guard(version(5), MAPPING), 1], ["f0"])],
+    [Run(REMOVE_ROWS, OURS[:1] * 2, [guard(version(7), MAPPING), guard(version(6), MAPPING)])],
+]
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> Run:
+    keys = draw(st.lists(st.sampled_from(OURS + draw(st.sampled_from([[], [], THEIRS]))), min_size=1, max_size=6))
+    guards = [guard(version(draw(st.integers(1, 15))), MAPPING, draw(owners)) for _ in keys]
+    if draw(st.integers(0, 2)) == 0:
+        return Run(REMOVE_ROWS, keys, guards)
+    width = draw(st.sampled_from([0, 1, 3, 3, 3, 7, 8, 15, 17]))
+    raw = draw(st.integers(0, 2))
+    values = [item for stamp in guards for item in (stamp, *draw(st.lists(texts, min_size=width, max_size=width)))]
+    bodies = draw(st.lists(raws, min_size=raw * len(keys), max_size=raw * len(keys)))
+    fields = [f"f{number}" for number in range(width)] + [b"r%d" % number for number in range(raw)]
+    ttl = draw(st.sampled_from(["0", "0", "", "60000"]))
+    return Run(WRITE_ROWS, keys, values, fields, bodies, draw(st.sampled_from([(), ("f0gone", b"f20")])), ttl)
+
+
+@pytest.fixture
+def clients(redis_server: Redis) -> Iterator[tuple[redis.Redis, redis.Redis]]:
+    with redis_server.client() as one, redis_server.client(db=1) as other:
+        one.script_load(APPLY.source.decode())
+        yield one, other
+
+
+def test_a_run_is_its_rows_one_by_one(clients: tuple[redis.Redis, redis.Redis]) -> None:
+    applier = Applier("p", 3600)
+    counts: Counter[Any] = Counter()
+
+    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @given(batches=st.lists(st.lists(runs(), min_size=1, max_size=3), min_size=1, max_size=4), floor=st.integers(0, 4))
+    @example(batches=TWICE, floor=0)
+    def same(batches: list[list[Run]], floor: int) -> None:
+        for client in clients:
+            _prepare(client, floor)
+        for batch in batches:
+            together = _send(clients[0], applier.call("x", batch, 0, version(1)))
+            alone = [
+                result
+                for run in batch
+                for operation in singly(run)
+                for result in _send(clients[1], applier.call("x", [operation], None, ""))
+            ]
+            assert together == alone
+            counts.update(result if isinstance(result, int) else result[:9] for result in together)
+        content = _content(clients[0])
+        assert content == _content(clients[1])
+        assert {key for key in content if key.startswith(b"syncbridge:p:g:")} <= COMPANIONS
+
+    same()
+    print(f"\n{dict(counts)}")
+    assert min(counts[kind] for kind in (APPLIED, STALE, b"WRONGTYPE", b"GUARD of ")) > 50
+
+
+def _prepare(client: redis.Redis, floor: int) -> None:
+    client.flushdb()
+    client.hset("syncbridge:p:meta", mapping={"sink_id": "x", f"floor:{MAPPING}": version(floor)})
+    client.set("foreign", "text")
+    client.hset("unguarded", "theirs", "1")
+    client.hset("newer", "_v", "2")
+
+
+def _content(client: redis.Redis) -> dict[bytes, tuple[Any, bool]]:
+    """Key -> what it holds, and whether it expires."""
+    found = {}
+    for key in client.scan_iter():
+        content: Any = client.hgetall(key) if client.type(key) == b"hash" else client.get(key)
+        if key != b"syncbridge:p:marks":
+            found[key] = (content, int(client.ttl(key)) >= 0)
+    return found
+
+
+def _send(client: redis.Redis, packed: bytes) -> Any:
+    connection: Any = client.connection_pool.get_connection()
+    try:
+        connection.send_packed_command([packed])
+        return connection.read_response()
+    finally:
+        client.connection_pool.release(connection)
