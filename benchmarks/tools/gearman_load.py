@@ -11,6 +11,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 JOB_CREATED, NO_JOB, JOB_ASSIGN, ERROR, NOOP, ECHO_RES = 8, 10, 11, 19, 6, 17
@@ -72,24 +73,15 @@ class Peer:
 
 def batch(function: bytes, count: int) -> bytes:
     """Background submits."""
-    return b"".join(
-        request(18, b"%b\0u%d\0%b" % (function, number, PAYLOAD)) for number in itertools.islice(_numbers, count)
-    )
+    return _template(function, count) % tuple(itertools.islice(_numbers, count))
 
 
-def pipelined(port: int, function: bytes, seconds: float) -> Rate:
-    """One connection, BATCH submits sent at once, the next when all are answered."""
-    peer = Peer(port)
-    done, started = 0, time.perf_counter()
-    blob = batch(function, BATCH)
-    while (passed := time.perf_counter() - started) < seconds:
-        peer.socket.sendall(blob)
-        blob = batch(function, BATCH)
-        due = BATCH
-        while due > 0:
-            due -= len(peer.packets())
-        done += BATCH
-    return Rate(done, passed)
+@cache
+def _template(function: bytes, count: int) -> bytes:
+    """Filling it in is a tenth of the work of making each packet."""
+    number = b"@" * 12
+    packet = request(18, b"%b\0u%b\0%b" % (function, number, PAYLOAD)).replace(b"%", b"%%")
+    return packet.replace(number, b"%012d") * count
 
 
 def one_at_a_time(port: int, function: bytes, seconds: float) -> Rate:
