@@ -103,6 +103,10 @@ def compare(
     table = {f"ours: {name}": [spent[name] / rows * 1e6 for spent in used] for name in used[0]}
     table |= {f"{PEERS[name]}, itself": figures for name, figures in theirs.items()}
     report.table("processor time, us for each row", table, plot=True)
+    alone = {
+        f"ours: {name}": [median([rows / spent[name] for spent in used])] for name in used[0] if name != "together"
+    }
+    report.table("with a core of its own, rows/s (on paper)", alone)
     for name in peers:
         ratio = median(rates["ours"]) / median(rates[name])
         report.floor(f"end to end, mixed backlog, to {PEERS[name]}", ratio, *FLOORS[name])

@@ -1,12 +1,13 @@
 """Scale: workers and lanes against catching up; and what a row costs, in time and memory, when many rows wait.
 
-    python benchmarks/scale.py [--runs 2] [--backlogs 10000,100000,1000000] [--transaction 500000] [--long]
+    python benchmarks/scale.py [--runs 1] [--backlogs 10000,100000,1000000] [--transaction 300000] [--long]
 
 Private MariaDB and Redis (appendonly, everysec), fsync on. First a mixed backlog of the binlog is caught up with by 1,
 2 and 4 workers, with a lane each and with 8 lanes. Then rows are captured into the durable queue while no worker runs,
 and after that two workers empty it: as many as --backlogs says in transactions of 1,000 rows, and --transaction rows in
 a single one. Costs are processor time of all our stages and of Redis; memory is the most that each process had. --long
-is 10 k, 1 M, and 10 M rows, and 5 M in one transaction. After each, `syncbridge verify` compares every row.
+is 10 k, 1 M, and 10 M rows, and 5 M in one transaction. After each, every hash is compared with what was written, up to
+100,000 rows by `syncbridge verify`, too.
 """
 
 from __future__ import annotations
@@ -19,19 +20,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import redis
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tools import machine, memory
 from benchmarks.tools.catch_up import Ours, create_last, write_backlog
 from benchmarks.tools.figures import Report, arguments
 from benchmarks.tools.stages import LANES, Stages
-from benchmarks.tools.workload import BATCH, ROWS, create_tables
+from benchmarks.tools.workload import BATCH, create_tables
 from tests.servers import MariaDB, Redis
 
 WORKERS = (1, 2, 4)
 LONG, LONG_TRANSACTION = "10000,1000000,10000000", 5_000_000
 #: How much more a row of the longest backlog may cost than one of the shortest; MiB that a process may have more.
 COST, MEMORY = 1.5, 64
+#: Rows up to which `verify` looks, too: it takes longer than all the rest.
+VERIFIED = 100_000
 #: Beside the rows Redis holds meta and marks.
 OWN_KEYS = 2
 #: Ten million rows take minutes.
@@ -81,12 +86,21 @@ class Backlog:
         server.execute(f"CREATE TABLE bench.{self.table} (id INT PRIMARY KEY, k INT NOT NULL, c VARCHAR(60) NOT NULL)")
 
     def write(self, server: MariaDB) -> None:
+        """What it writes is what compare_rows.lua expects."""
         with server.connect(database="bench") as connection, connection.cursor() as cursor:
             for first in range(0, self.rows, self.together):
                 cursor.execute(
                     f"INSERT INTO {self.table} SELECT seq, seq * 7919 % 100000, CONCAT('row ', REPEAT(seq, 5))"
                     f" FROM seq_{first + 1}_to_{min(self.rows, first + self.together)}"
                 )
+
+    def compare(self, client: redis.Redis) -> None:
+        """Raises RuntimeError unless Redis holds every row."""
+        script = client.register_script((Path(__file__).parent / "tools/compare_rows.lua").read_text())
+        for first in range(1, self.rows + 1, BATCH):
+            last = min(self.rows, first + BATCH - 1)
+            if different := script(args=[f"{self.table}:", first, last]):
+                raise RuntimeError(f"{different} rows of {self.table}, {first} to {last}, differ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +134,9 @@ def passage(server: MariaDB, folder: Path, backlog: Backlog) -> Passage:
             stages.thaw("worker")
             applied = until(lambda: client.dbsize() >= backlog.rows + OWN_KEYS, stages)
         used = {name: spent - before[name] for name, spent in cpu(stages, store).items()}
-        stages.verify()
+        backlog.compare(client)
+        if backlog.rows <= VERIFIED:
+            stages.verify()
     return Passage(captured, applied, used, most)
 
 
@@ -166,10 +182,10 @@ def backlogs(report: Report, server: MariaDB, folder: Path, scenes: list[Backlog
 
 def main() -> int:
     parser = arguments(__doc__)
-    parser.add_argument("--rows", type=int, default=ROWS, help="of the mixed backlog")
-    parser.add_argument("--runs", type=int, default=2, help="of each number of workers")
+    parser.add_argument("--rows", type=int, default=100_000, help="of the mixed backlog")
+    parser.add_argument("--runs", type=int, default=1, help="of each number of workers")
     parser.add_argument("--backlogs", default="10000,100000,1000000", help="rows")
-    parser.add_argument("--transaction", type=int, default=500_000, help="rows")
+    parser.add_argument("--transaction", type=int, default=300_000, help="rows")
     parser.add_argument("--long", action="store_true", help=f"--backlogs {LONG} --transaction {LONG_TRANSACTION}")
     options = parser.parse_args()
     report = Report(options)
