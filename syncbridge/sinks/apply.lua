@@ -36,7 +36,7 @@
 
 local SICK = {OOM = 1, READONLY = 1, LOADING = 1, MASTERDOWN = 1, CLUSTERDOWN = 1, NOREPLICAS = 1, MISCONF = 1,
               BUSY = 1, TRYAGAIN = 1, NOPERM = 1, NOAUTH = 1}
-local pcall, sub, byte, find = redis.pcall, string.sub, string.byte, string.find
+local pcall, sub, byte, find, unpack, cut = redis.pcall, string.sub, string.byte, string.find, unpack, struct.unpack
 local tombstone, prefix = ARGV[4], ARGV[5]
 
 local function companion_of(key)
@@ -95,11 +95,13 @@ end
 -- `gone` from `begin` on. Both answer an error text or nil. unpack() has room for about 8000 values.
 local function set_fields(key, set, first, n)
   local last = first + n - 1
-  while first <= last do
-    local reply = pcall('HSET', key, unpack(set, first, math.min(first + 5999, last)))
+  while n > 6000 do
+    local reply = pcall('HSET', key, unpack(set, first, first + 5999))
     if type(reply) == 'table' then return reply.err end
-    first = first + 6000
+    first, n = first + 6000, n - 6000
   end
+  local reply = pcall('HSET', key, unpack(set, first, last))
+  return type(reply) == 'table' and reply.err or nil
 end
 
 local function delete_fields(key, gone, begin, m)
@@ -255,12 +257,10 @@ local function one(code, key, at, absent)
   return take_away(key, code == 'q', ARGV[at + 1]), at + 2
 end
 
--- Results, and the error text of a sick sink, which ends everything.
-local results, count, sick = {}, 0, nil
-local function enter(result)
+-- The result of KEYS[i] is results[i - 2]. `sick`: the error text of a sick sink, which ends everything.
+local results, sick = {}, nil
+local function is_sick(result)
   if type(result) == 'string' and SICK[string.match(result, '^%-?(%u+)')] then sick = result end
-  count = count + 1
-  results[count] = result
   return sick
 end
 
@@ -285,15 +285,16 @@ local function spread(set, to, a, b, c, d, e, f, g, h, i)
   set[to + 10], set[to + 12], set[to + 14], set[to + 16] = f, g, h, i
 end
 
--- Puts t texts into every other item of `set`, from the second on; answers where the next text begins.
-local function read_texts(set, t, texts, from)
+-- Puts t texts into every other item of `set`, from the second on; answers where the next text begins. `rest` is the
+-- format of what is left of them after every eighth.
+local function read_texts(set, t, rest, texts, from)
   local to = 2
   while t > 8 do
-    spread(set, to, struct.unpack(EIGHT, texts, from))
+    spread(set, to, cut(EIGHT, texts, from))
     to, t = to + 16, t - 8
     from = set[to]
   end
-  spread(set, to, struct.unpack(sub(EIGHT, 1, t), texts, from))
+  spread(set, to, cut(rest, texts, from))
   return set[to + 2 * t]
 end
 
@@ -308,17 +309,19 @@ local function null_fields(nulls, width)
   return of
 end
 
--- A row with NULLs: its items without them, and what is not to be in the hash.
+-- A row with NULLs: its items without them, how many these are, and what is not to be in the hash.
 local function without(set, n, null, gone)
-  local kept, left = {set[1], set[2]}, {unpack(gone)}
+  local kept, k, left, l = {set[1], set[2]}, 2, {unpack(gone)}, #gone
   for j = 3, n, 2 do
     if null[(j - 3) / 2] then
-      left[#left + 1] = set[j]
+      l = l + 1
+      left[l] = set[j]
     else
-      kept[#kept + 1], kept[#kept + 2] = set[j], set[j + 1]
+      kept[k + 1], kept[k + 2] = set[j], set[j + 1]
+      k = k + 2
     end
   end
-  return kept, #kept, left
+  return kept, k, left
 end
 
 -- R, its arguments from `at` on, its keys from `first` on; answers where the next operation has both.
@@ -331,10 +334,11 @@ local function write_rows(first, at)
   at = at + 8 + width
   local gone = {unpack(ARGV, at, at + m - 1)}
   at = at + m
+  local plain = ttl == '0' and m == '0'
   local absent = ttl == '0' and all_absent(first, last)
-  local from, floor = 1, nil
+  local from, rest, floor = 1, sub(EIGHT, 1, (t - 1) % 8 + 1), nil
   for i = first, last do
-    from = read_texts(set, t, texts, from)
+    from = read_texts(set, t, rest, texts, from)
     for j = 2 * t + 2, n, 2 do
       set[j] = ARGV[at]
       at = at + 1
@@ -347,10 +351,22 @@ local function write_rows(first, at)
       result = 0
     elseif absent then
       result = set_fields(key, row, 1, items) or 1
+    elseif plain and row == set then
+      -- What write_hash does for a key that holds our hash, without its detours.
+      local stored = pcall('HGET', key, '_v')
+      if type(stored) ~= 'string' or byte(stored) ~= 49 then
+        result = write_hash(key, guard, ttl, row, 1, items, left, 1, #left)
+      elseif stored < sub(guard, 1, 41) then
+        result = set_fields(key, row, 1, items) or 1
+        if result == 1 then pcall('PERSIST', key) end
+      else
+        result = 0
+      end
     else
       result = write_hash(key, guard, ttl, row, 1, items, left, 1, #left)
     end
-    if enter(result) then break end
+    results[i - 2] = result
+    if result ~= 1 and is_sick(result) then break end
   end
   return last + 1, at
 end
@@ -365,21 +381,23 @@ local function remove_rows(first, at)
   end
   for i = first, last do
     local key = KEYS[i]
-    guard, from = struct.unpack('s', guards, from)
+    guard, from = cut('s', guards, from)
     if named[key] then delete() end
     local stored = pcall('HGET', key, '_v')
     local result
-    if type(stored) == 'string' and byte(stored) == 49 and sub(stored, 42) == sub(guard, 42) then
-      result = compare(stored, guard)
-      if result == 1 then result = pcall('SET', companion_of(key), guard, 'PX', tombstone).err or 1 end
+    if type(stored) ~= 'string' or byte(stored) ~= 49 or sub(stored, 42) ~= sub(guard, 42) then
+      result = remove(key, guard, true)
+    elseif stored < sub(guard, 1, 41) then
+      result = pcall('SET', companion_of(key), guard, 'PX', tombstone).err or 1
       if result == 1 then
         n = n + 1
         doomed[n], named[key] = key, true
       end
     else
-      result = remove(key, guard, true)
+      result = 0
     end
-    if enter(result) then break end
+    results[i - 2] = result
+    if result ~= 1 and is_sick(result) then break end
   end
   delete()
   return last + 1, at + 3
@@ -400,7 +418,8 @@ while i <= last and not sick do
   else
     local result
     result, at = one(code, KEYS[i], at, absent)
-    enter(result)
+    results[i - 2] = result
+    if result ~= 1 then is_sick(result) end
     i = i + 1
   end
 end

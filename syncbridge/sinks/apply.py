@@ -101,10 +101,11 @@ def run_arguments(run: Run) -> list[Any]:
 
 def _nulls(run: Run) -> Iterator[int]:
     """Where a row has a NULL: row * fields + field."""
-    for row, (_, *values) in enumerate(_values(run)):
-        for field, value in enumerate(values, row * len(run.fields)):
-            if value is None:
-                yield field
+    rows, width = len(run.keys), len(run.fields)
+    for values, first in ((run.texts, -1), (run.raws, len(run.texts) // rows - 1)):
+        each = len(values) // rows
+        for place in [place for place, value in enumerate(values) if value is None]:
+            yield place // each * width + place % each + first
 
 
 def _values(run: Run) -> Iterator[Sequence[Any]]:
