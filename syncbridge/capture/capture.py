@@ -69,7 +69,13 @@ class Capture:
         self._delivery = Delivery(config, state, lane_queue, self._stop)
         self._lanes = self._delivery.lanes
         self._tables = Tables(config, state)
-        self._chunk_reader = ChunkReader(config.name, self._source.connect, self._source.connect_writer)
+        self._chunk_reader = ChunkReader(
+            config.name,
+            self._source.connect,
+            self._source.connect_writer,
+            readers=config.source.snapshot_readers,
+            rate=config.source.snapshot_rate,
+        )
         self._snapshots = Snapshots(config.name, state, self._tables, self._chunk_reader, self)
         self._opener = Opener(config, state, self._source, mirror, self._tables, self._snapshots, self._chunk_reader)
         may_snapshot = config.source.snapshot != "never"
@@ -396,6 +402,11 @@ class Capture:
     def transaction_before(self, file: str, pos: int) -> Transaction:
         """A stand-in for whatever transaction ends at this position."""
         return replace(self._new_transaction("", pos - 1, _now_us()), file=file, file_number=file_number(file))
+
+    @property
+    def full(self) -> bool:
+        """The queue is behind."""
+        return self._delivery.full
 
     @property
     def position(self) -> str:

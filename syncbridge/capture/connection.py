@@ -26,6 +26,8 @@ MYSQL, MARIADB = "mysql", "mariadb"
 #: Our dump connection may leave the server waiting this long (backpressure) before the server gives up on us.
 NET_WRITE_TIMEOUT_S = 24 * 3600
 
+#: Codes of a statement that a table does not fit any more: it, its schema or one of its columns is there no more.
+TABLE_CHANGED = frozenset((1049, 1054, 1146))
 _ACCESS_DENIED = frozenset((1044, 1045, 1130, 1698, 1862, 3118, 3955))
 _PRIVILEGE = frozenset((1142, 1143, 1227, 1370))
 _AUTHENTICATION_PLUGIN = frozenset((1251, 1524, 2059, 2061))

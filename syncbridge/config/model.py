@@ -80,6 +80,10 @@ class SourceConfig(_Model):
     #: Our id among the source's replicas; 0 derives one from the pipeline's name.
     server_id: int = Field(default=0, ge=0, le=2**32 - 1)
     snapshot: Literal["initial", "never"] = "initial"
+    #: Chunks of tables that are read at the same time, each over two connections.
+    snapshot_readers: int = Field(default=2, ge=1, le=16)
+    #: Most rows per second that snapshots read, all tables together; 0: as fast as they go.
+    snapshot_rate: int = Field(default=0, ge=0, le=10**9)
     #: Seconds between heartbeat rows; 0s turns them off, and with them the truth about lag.
     heartbeat: Duration = 1.0
     #: Where heartbeat and watermark rows are written when `url` is a read-only replica.

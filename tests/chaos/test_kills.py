@@ -6,13 +6,14 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psutil
 import pymysql
 import pytest
 
+from syncbridge.state import State
 from tests.capturing import BINLOG, Capturing
 from tests.pipeline import Pipeline, mirrored_hashes, wait_same
 from tests.servers import Redis, SqlServer, eventually
@@ -153,6 +154,41 @@ def test_kills_at_random_moments_lose_nothing(
         f" {committed} transactions of {len(writers)} sessions, {rows} rows compared"
     )
     assert committed > 100
+
+
+def test_chunks_read_at_once_are_killed_and_resumed(
+    new_mariadb: Callable[..., SqlServer], redis_server: Redis, tmp_path: Path
+) -> None:
+    source = new_mariadb()
+    create_items(source)
+    filled = 15_000
+    source.execute(f"INSERT INTO shop.items SELECT seq + 1000, 'first', 0 FROM shop.seq_1_to_{filled}")
+    pipeline = Pipeline(tmp_path, source, redis_server, [{"table": "shop.items", "key": "item:{id}"}])
+    pipeline.settings["source"] |= {"snapshot_readers": 4, "snapshot_rate": 3000}  # under way at each kill
+    pipeline.write_config()
+    pick = random.Random()
+    done: list[int] = []
+    with pipeline.running():
+        with writing(source, threads=2) as writers:
+            for _ in range(3):
+
+                def further() -> bool:
+                    with closing(State.open(pipeline.settings["state"], "shop")) as state:
+                        (row,) = state.snapshots.all()
+                    assert row.status != "done", "it was to be killed"
+                    done.append(row.rows_done)
+                    return row.rows_done > (done[-2] if len(done) > 1 else 0)
+
+                eventually(further, timeout=30, message=pipeline.log)
+                assert kill(pipeline, "capture", pick)
+        pipeline.wait_ready(90)
+        rows = wait_same(pipeline, "shop.items", "item:", timeout=120)
+    committed = sum(writer.committed for writer in writers)
+    resumed = pipeline.log_path.read_text().count("snapshot of shop.items: resumed")
+    print(f"{rows} rows compared, {committed} transactions, resumed {resumed} times, behind {sorted(set(done))} rows")
+    assert resumed >= 3
+    assert rows > filled // 2
+    assert committed > 20
 
 
 def test_a_redis_that_forgets_everything_is_filled_again(

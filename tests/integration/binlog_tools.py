@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from math import inf
 from typing import Any
 
 from syncbridge.capture.binlog.events import Heartbeat, Item, Rows
@@ -19,6 +20,7 @@ from syncbridge.capture.connection import (
     start_dump,
 )
 from syncbridge.capture.schema import TableSchema, load_tables
+from syncbridge.capture.snapshot.packets import row_parser, select_rows
 from syncbridge.capture.snapshot.select import row_values, select_list
 from tests.servers import SqlServer
 
@@ -100,9 +102,15 @@ def final_rows(items: Iterable[Item], key: str = "id") -> dict[str, dict[Any, di
 
 
 def selected_rows(server: SqlServer, schema: TableSchema, key: str = "id") -> dict[Any, dict[str, Any]]:
-    """key -> row as SELECT shows it."""
+    """key -> row as SELECT shows it, in both ways of reading it."""
     decode = row_values(schema)
+    sql = f"SELECT {select_list(schema)} FROM `{schema.db}`.`{schema.table}`"
     with closing(connect(settings_of(server), raw=True)) as connection, connection.cursor() as cursor:
-        cursor.execute(f"SELECT {select_list(schema)} FROM `{schema.db}`.`{schema.table}`")
+        cursor.execute(sql)
         rows = [decode(row) for row in cursor.fetchall()]
+        streamed, _, whole = select_rows(connection, sql, row_parser(schema.columns), inf)
+        assert whole
+        cursor.execute("SELECT 1")  # the connection is where it should be
+        assert cursor.fetchall() == ((b"1",),)
+    assert streamed == [tuple(row.values()) for row in rows]
     return {row[key]: row for row in rows}

@@ -3,8 +3,10 @@ order of version, is what SELECT shows; and nothing depends on where capture was
 
 from __future__ import annotations
 
+import random
 import socket
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ import pytest
 from syncbridge.capture.capture import Capture
 from syncbridge.capture.connection import ConnectionSettings, connect
 from syncbridge.capture.schema import load_tables
+from syncbridge.capture.snapshot import packets, rows, scan
 from syncbridge.capture.snapshot.select import row_values, select_list
 from syncbridge.config import parse_config
 from syncbridge.errors import ConfigError, PermanentError, PositionLost, TransientError
@@ -305,6 +308,53 @@ def test_a_lost_connection_to_the_queue_loses_nothing(pipeline: Callable[..., Pi
 
 
 @on_mariadb
+def test_a_table_read_in_many_chunks_at_once_under_changes_is_whole(
+    pipeline: Callable[..., Pipeline], source: SqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "MAX_ROWS", 50)
+    monkeypatch.setattr(rows, "MAX_BYTES", 10_000)  # wide rows: a range takes several chunks
+    monkeypatch.setattr(packets, "READ_SIZE", 4000)
+    source.execute("CREATE TABLE t (a INT, b VARCHAR(9), v INT, w MEDIUMTEXT, PRIMARY KEY (a, b))")
+    filled = ",".join(f"({n // 7}, '{n % 7}%', 0, REPEAT('w', {900 if n % 300 < 60 else 9}))" for n in range(3000))
+    source.execute(f"INSERT INTO t VALUES {filled}")
+    one = pipeline(key="t:{a}:{b}", snapshot_readers=4)
+    with one.running(), source.connect() as connection, connection.cursor() as cursor:
+        dice = random.Random(5)
+        while not one.state.snapshots.all() or one.state.snapshots.all()[0].status != "done":
+            a, b = dice.randrange(440), f"{dice.randrange(8)}%"
+            cursor.execute("REPLACE INTO t VALUES (%s, %s, 1, 'new')", (a, b))
+            cursor.execute("DELETE FROM t WHERE a = %s LIMIT 1", (dice.randrange(440),))
+            assert one.error is None
+        one.agrees()
+    read = [event["version"] for event in one.queue.events if event["op"] == "r"]
+    print(f"{len(read)} rows in {len(set(read))} chunks")
+    assert len(set(read)) > 3000 / 50 + 10
+    (row,) = one.state.snapshots.all()
+    assert row.rows_done == len(read)
+    assert row.first_version == min(read)
+
+
+@on_mariadb
+def test_a_snapshot_reads_no_faster_than_it_may(pipeline: Callable[..., Pipeline], source: SqlServer) -> None:
+    rate = 400
+    source.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    source.execute("INSERT INTO t VALUES " + ",".join(f"({n})" for n in range(1500)))
+    one = pipeline(snapshot_rate=rate)
+    seen: list[tuple[float, int]] = []
+    began = time.monotonic()
+    with one.running():
+        while not seen or seen[-1][1] < 1500:
+            found = sum(event["op"] == "r" for event in list(one.queue.events))
+            seen.append((time.monotonic() - began, found))
+            assert one.error is None
+            threading.Event().wait(0.01)
+        one.agrees_done()
+    print(f"1500 rows in {seen[-1][0]:.1f} s")
+    # Each of two readers may have a chunk of a second's rows that is not paid for yet.
+    assert all(found <= rate * seconds + 2 * rate for seconds, found in seen)
+    assert seen[-1][0] >= (1500 - 2 * rate) / rate
+
+
 def test_requests_in_the_state_are_served(pipeline: Callable[..., Pipeline], source: SqlServer) -> None:
     source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 1), (2, 2)")
     one = pipeline()

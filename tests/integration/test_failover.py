@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from syncbridge.capture.snapshot import chunks
+from syncbridge.capture.schema import TableSchema
+from syncbridge.capture.snapshot import scan
+from syncbridge.capture.snapshot.rows import RowSource
 from tests.integration.test_capture import Pipeline
 from tests.servers import SqlServer, eventually
 
@@ -170,16 +172,18 @@ def test_a_lost_queue_is_no_reason_to_leave_the_source(pair: Pair, tmp_path: Pat
 def test_a_snapshot_under_way_starts_again_on_the_new_primary(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str
 ) -> None:
-    monkeypatch.setattr(chunks, "MAX_ROWS", 20)
+    monkeypatch.setattr(scan, "MAX_ROWS", 20)
     killed = threading.Event()
-    read = chunks.ChunkReader._read
+    read = RowSource.rows_in
 
-    def read_until_the_kill(reader: chunks.ChunkReader, order: chunks.ChunkOrder) -> object:
-        if order.after_key is not None and order.after_key[0] >= 300:
+    def read_until_the_kill(
+        source: RowSource, schema: TableSchema, key: tuple[str, ...], piece: scan.Piece, limit: int
+    ) -> object:
+        if piece.after is not None and piece.after[0] >= 300:
             killed.wait(30)  # so the snapshot is under way then, however fast the machine
-        return read(reader, order)
+        return read(source, schema, key, piece, limit)
 
-    monkeypatch.setattr(chunks.ChunkReader, "_read", read_until_the_kill)
+    monkeypatch.setattr(RowSource, "rows_in", read_until_the_kill)
     pair.primary.execute("INSERT INTO t VALUES " + ",".join(f"({n}, 0)" for n in range(1500)))
     if table == "blind":
         pair.primary.execute("CREATE TABLE blind SELECT * FROM t LIMIT 0", "ALTER TABLE blind ADD PRIMARY KEY (id)")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from syncbridge.capture.snapshot import chunks
+from syncbridge.capture.snapshot import scan
 from syncbridge.errors import ConfigError
 from tests.integration.test_capture import Pipeline
 from tests.integration.test_failover import Pair, snapshots_done
@@ -72,7 +72,7 @@ def test_a_snapshot_under_concurrent_writes_agrees_without_writing(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(chunks, "MAX_ROWS", 100)
+    monkeypatch.setattr(scan, "MAX_ROWS", 100)
     server = private(new_source, sync_binlog=0, innodb_flush_log_at_trx_commit=2)
     server.execute("INSERT INTO t VALUES " + ",".join(f"({n}, 0)" for n in range(6000)))
     one = Pipeline(server, tmp_path, url=reader_of(server))
@@ -139,7 +139,7 @@ def test_mysql_without_gtids_is_refused(new_mysql: Callable[..., SqlServer], tmp
 def test_a_read_only_replica_is_mirrored(
     new_source: Callable[..., SqlServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, write_url: bool
 ) -> None:
-    monkeypatch.setattr(chunks, "MAX_ROWS", 300)
+    monkeypatch.setattr(scan, "MAX_ROWS", 300)
     pair = Pair(new_source)
     pair.primary.execute("INSERT INTO t VALUES " + ",".join(f"({n}, 0)" for n in range(3000)))
     more = {"write_url": pair.primary.url()} if write_url else {}

@@ -1,4 +1,4 @@
-"""Conditions over a table's key: the rows behind a key, or exactly those with some keys. Pure: text and arguments out.
+"""Conditions over a table's key: the rows behind one, up to one, or exactly those with some. Pure: text and arguments.
 
 Arguments are row values as events carry them (syncbridge.event).
 """
@@ -16,13 +16,30 @@ from syncbridge.capture.sql import quote
 
 def after(schema: TableSchema, key: Sequence[str], values: list[Any] | None) -> tuple[str, list[Any]]:
     """`(a > 1) OR (a = 1 AND b > 2)`: unlike the row form (a, b) > (1, 2) both servers use the index for it."""
+    return _beside(schema, key, values, ">", ">")
+
+
+def between(
+    schema: TableSchema, key: Sequence[str], lower: list[Any] | None, upper: list[Any] | None
+) -> tuple[str, list[Any]]:
+    """The rows behind `lower`, up to and with `upper`; None for no bound."""
+    conditions = (_beside(schema, key, lower, ">", ">"), _beside(schema, key, upper, "<", "<="))
+    parts = [f"({condition})" for condition, _ in conditions if condition]
+    return " AND ".join(parts), [value for _, arguments in conditions for value in arguments]
+
+
+def _beside(
+    schema: TableSchema, key: Sequence[str], values: list[Any] | None, sign: str, last_sign: str
+) -> tuple[str, list[Any]]:
+    """The rows on one side of a key; `last_sign` compares the last of its columns."""
     if values is None:
         return "", []
     parts: list[str] = []
     arguments: list[Any] = []
     for index, name in enumerate(key):
         equal = [f"{doubled(orderable(schema, earlier))} = %s" for earlier in key[:index]]
-        parts.append("(" + " AND ".join([*equal, f"{doubled(orderable(schema, name))} > %s"]) + ")")
+        compare = last_sign if index == len(key) - 1 else sign
+        parts.append("(" + " AND ".join([*equal, f"{doubled(orderable(schema, name))} {compare} %s"]) + ")")
         arguments += [argument(schema, key[i], values[i]) for i in range(index + 1)]
     return " OR ".join(parts), arguments
 

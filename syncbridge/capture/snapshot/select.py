@@ -32,16 +32,20 @@ def select_expression(column: Column) -> str:
 
 def row_values(schema: TableSchema) -> Callable[[RawRow], dict[str, Any]]:
     """A function from a raw row of `SELECT select_list(schema)` to the row's event values."""
-    environment: dict[str, Any] = {"b64": b2a_base64}
     items = []
     for index, column in enumerate(schema.columns):
-        items.append(f"{column.name!r}: None if r[{index}] is None else {_conversion(column, f'r[{index}]')}")
+        items.append(f"{column.name!r}: None if r[{index}] is None else {conversion(column, f'r[{index}]')}")
     source = "lambda r: {" + ", ".join(items) + "}"
-    return eval(source, environment)  # type: ignore[no-any-return] # noqa: S307 - names through repr, numbers
+    return eval(source, conversion_names())  # type: ignore[no-any-return] # noqa: S307 - names through repr, numbers
 
 
-def _conversion(column: Column, value: str) -> str:
-    """Source of the expression that turns the server's text into the event's value."""
+def conversion_names() -> dict[str, Any]:
+    """The names that conversion() speaks of."""
+    return {"b64": b2a_base64}
+
+
+def conversion(column: Column, value: str) -> str:
+    """Source of the expression that turns the server's text, the expression `value`, into the event's value."""
     data_type = column.data_type
     if data_type in BINARY_TYPES:
         return f"b64({value}, newline=False).decode()"

@@ -1,14 +1,14 @@
 """Snapshots and re-reads: which table is being read, and chunks turned into events at their watermark (DESIGN P3).
 
-Lives in capture's loop; the reading itself happens in ChunkReader's thread. A chunk becomes events once capture has
+Lives in capture's loop; the reading itself happens in ChunkReader's threads. A chunk becomes events once capture has
 met its place in the binlog (watermark.py): its rows then carry that version, so later changes win and older ones lose.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -17,7 +17,10 @@ import orjson
 
 from syncbridge import metrics
 from syncbridge.capture.changes import Shape, Transaction, event, reread_events
-from syncbridge.capture.snapshot.chunks import Chunk, ChunkOrder, ChunkReader
+from syncbridge.capture.snapshot.chunks import ChunkReader
+from syncbridge.capture.snapshot.orders import Chunk, ChunkOrder
+from syncbridge.capture.snapshot.scan import Piece
+from syncbridge.capture.snapshot.under_way import UnderWay
 from syncbridge.capture.start import file_number
 from syncbridge.capture.tables import Name, Tables
 from syncbridge.event import DELETE, READ, Event
@@ -27,8 +30,6 @@ from syncbridge.state.snapshots import DONE, RUNNING, SWEEPING, WAITING
 
 log = logging.getLogger(__name__)
 
-#: Chunks read but not yet emitted: bounds memory while capture is still on its way to their watermarks.
-READ_AHEAD = 2
 #: Rows read again in one go.
 REREAD_BATCH = 200
 #: How often an idle one asks the state whether a table waits, beside every request made here, seconds.
@@ -57,6 +58,10 @@ class Emitter(Protocol):
         """A stand-in for whatever transaction ends at this position."""
 
     @property
+    def full(self) -> bool:
+        """The queue is behind: emit no more for now."""
+
+    @property
     def position(self) -> str:
         """Version of the transaction being read: nothing emitted so far is newer."""
 
@@ -81,17 +86,15 @@ class Snapshots:
         self._tables = tables
         self._reader = reader
         self._emitter = emitter
-        self._active: SnapshotRow | None = None
+        self._under_way: dict[Name, UnderWay] = {}
+        self._waiting: deque[SnapshotRow] = deque()  # tables to be read after those
+        self._sweeps: deque[SnapshotRow] = deque()  # tables that are read and durable
         self._next_look = 0.0  # when to look into the state for tables to read
-        self._generation = 0  # chunks ordered for an earlier generation are dropped
-        self._ordered = 0
         self._stale = 0  # chunks up to this token were read from a server that is the source no longer
-        self._collected = 0  # token of the newest chunk; tokens of one process ascend
         self._chunks: dict[int, Chunk] = {}
         self._watermarks: dict[int, _Watermark] = {}
         self._rereading: set[int] = set()
         self._emptied: dict[Name, str] = {}  # chunks from before this version hold rows that are gone
-        self._sweep_now: SnapshotRow | None = None
         self._by_position = False
         self._shaped: dict[Name, str] = {}  # since when row events of a once blind table are decoded
 
@@ -107,23 +110,21 @@ class Snapshots:
         log.info("snapshot of %s.%s requested: %s", db, table, reason)
         self._state.snapshots.save(SnapshotRow(db=db, table=table, status=WAITING, reason=reason, started_at=now))
         self._next_look = 0.0
-        if self._active is not None and (self._active.db, self._active.table) == (db, table):
-            self._abandon()
-        if self._sweep_now is not None and (self._sweep_now.db, self._sweep_now.table) == (db, table):
-            self._sweep_now = None
+        self._waiting.clear()
+        self._abandon((db, table))
 
     def forget(self, db: str, table: str) -> None:
         """The table is gone; so is its snapshot."""
         row = self._state.snapshots.load(db, table)
         if row is not None and row.status != DONE:
             self._state.snapshots.save(replace(row, status=DONE, finished_at=time.time()))
-        if self._active is not None and (self._active.db, self._active.table) == (db, table):
-            self._abandon()
+            self._waiting.clear()
+        self._abandon((db, table))
 
     def emptied(self, db: str, table: str, version: str) -> None:
         """TRUNCATE, DROP: rows read before it must not come back behind its sweep."""
         self._emptied[(db, table)] = version
-        reading = self._active is not None and (self._active.db, self._active.table) == (db, table)
+        reading = (db, table) in self._under_way
         if self._tables.is_blind(db, table) or (reading and self._tables.get(db, table) is not None):
             self.request(db, table, "emptied while it was read")
         elif self._tables.get(db, table) is None:
@@ -138,16 +139,17 @@ class Snapshots:
 
     def restart_all(self, names: list[Name], reason: str) -> None:
         """Positions are no longer comparable: every table is read again from its first row."""
-        self._abandon()
-        self._sweep_now = None
         self._forget_chunks()
+        self._sweeps.clear()
         read_before = [(row.db, row.table) for row in self._state.snapshots.all()]
         for db, table in dict.fromkeys([*names, *read_before]):  # one that is gone meanwhile ends with its sweep
             if self._tables.mapped(db, table):
                 self.request(db, table, reason)
 
     def _forget_chunks(self) -> None:
-        """Those read from another server, on their way to us too; the requests they serve are still in the state."""
+        """Those read from another server, on their way to us too; what they were to serve is still in the state."""
+        for name in list(self._under_way):
+            self._abandon(name)
         self._stale = self._reader.reset()
         self._chunks.clear()
         self._watermarks.clear()
@@ -197,7 +199,7 @@ class Snapshots:
     @property
     def sweep_due(self) -> bool:
         """A table is read and durable: finish_sweeps() has work."""
-        return self._sweep_now is not None
+        return bool(self._sweeps)
 
     # -- in capture's loop -------------------------------------------------------------------------------------------
 
@@ -206,26 +208,38 @@ class Snapshots:
         self._watermarks[token] = _Watermark(transaction, version)
         while len(self._watermarks) > 1000:  # watermarks of other processes, or of chunks read again
             del self._watermarks[next(iter(self._watermarks))]
-        active = self._active
-        if active is not None and self._tables.is_blind(active.db, active.table):
+        name = self._reader.reading(token)
+        if name is not None and self._tables.is_blind(*name):
             # Row events behind this watermark need the schema that its chunk brings.
-            while self._reader.wrote(token) and self._collected < token and not self._emitter.stopping:
-                if self._reader.trouble is not None:
-                    raise self._reader.trouble  # the source may have failed, and nobody would notice here
-                self._collect()
+            while self._reader.reading(token) and not self._emitter.stopping:
                 self._emitter.idle(0.01)
         self.step()
 
     def step(self) -> None:
         """Do what can be done now; called at every turn of the loop, never while a row event is being handled."""
         self._collect()
-        for token in [token for token in self._chunks if token in self._watermarks]:
-            self._emit(self._chunks[token], self._watermarks[token])
-            self._chunks.pop(token, None)  # the emission may have dropped it itself
-            self._watermarks.pop(token, None)
-        if self._active is None and self._sweep_now is None and time.monotonic() >= self._next_look:
-            self._next_table()
+        self._emit_placed()
         self._order_more()
+
+    def _emit_placed(self) -> None:
+        """Chunks whose place was met become events, those of one table in the order of its key."""
+        emitted = True
+        while emitted:
+            emitted = False
+            for token in [token for token in self._chunks if token in self._watermarks]:
+                chunk = self._chunks.get(token)
+                if chunk is None or not self._may_emit(chunk):  # another one may have dropped it
+                    continue
+                del self._chunks[token]
+                self._emit(chunk, self._watermarks.pop(token))
+                emitted = True
+
+    def _may_emit(self, chunk: Chunk) -> bool:
+        table = chunk.order.purpose
+        if not isinstance(table, UnderWay):
+            return True
+        # The first chunk is small, and what comes behind its watermark may need the shape that it brings.
+        return table.is_next(chunk) and not table.ended and not (table.begun and self._emitter.full)
 
     @property
     def expects_position(self) -> bool:
@@ -238,14 +252,18 @@ class Snapshots:
         here = file_number(file), pos
         for token, chunk in list(self._chunks.items()):
             place = chunk.place
-            if place is None or place.order > here or token not in self._chunks:
+            if place is None or place.order > here or token in self._watermarks or token not in self._chunks:
                 continue
             transaction = self._emitter.transaction_before(place.file, place.pos)
-            watermark = _Watermark(transaction, transaction.version(0xFFFFFFFF))
-            if not self._came_too_late(chunk, watermark.version, exact=place.order == here):
-                self._emit(chunk, watermark)
-            self._chunks.pop(token, None)
-        self._by_position = any(chunk.place is not None for chunk in self._chunks.values())
+            version = transaction.version(0xFFFFFFFF)
+            if self._came_too_late(chunk, version, exact=place.order == here):
+                self._chunks.pop(token, None)
+            else:
+                self._watermarks[token] = _Watermark(transaction, version)
+                self._emit_placed()
+        self._by_position = any(
+            chunk.place is not None and token not in self._watermarks for token, chunk in self._chunks.items()
+        )
 
     def _came_too_late(self, chunk: Chunk, version: str, *, exact: bool) -> bool:
         """Whether row events behind the chunk's place were passed over for want of its shape: it is read again.
@@ -253,7 +271,7 @@ class Snapshots:
         A capture that is behind stops at the very place, and nothing is passed over. One that keeps up is past it.
         """
         db, table = chunk.order.db, chunk.order.table
-        if not isinstance(chunk.order.purpose, int) or chunk.schema is None:
+        if not isinstance(chunk.order.purpose, UnderWay) or chunk.schema is None:
             return False
         if self._tables.is_blind(db, table) and not exact:
             self._tables.put(chunk.schema, self._emitter.position)
@@ -265,11 +283,11 @@ class Snapshots:
 
     def finish_sweeps(self) -> None:
         """Sweep a table that is read; called between transactions only, for it waits until the lanes are empty."""
-        row = self._sweep_now
-        if row is None:
+        if not self._sweeps:
             return
+        row = self._sweeps[0]
         self._emitter.sweep(row.db, row.table, row.first_version)
-        self._sweep_now = None
+        self._sweeps.popleft()
         done = replace(
             row,
             status=DONE,
@@ -281,123 +299,126 @@ class Snapshots:
         log.info("snapshot of %s.%s done: %d rows", row.db, row.table, row.rows_done)
 
     def _collect(self) -> None:
-        if self._reader.failure is not None:
-            raise self._reader.failure
-        self._reader.bell.quiet()
-        while True:
-            try:
-                chunk = self._reader.chunks.get_nowait()
-            except queue.Empty:
-                return
-            self._collected = chunk.token
-            if chunk.refusal is not None:
-                self._tables.refuse(chunk.order.db, chunk.order.table, chunk.refusal)
-                self.forget(chunk.order.db, chunk.order.table)
+        for chunk in self._reader.finished():
+            name, table = (chunk.order.db, chunk.order.table), chunk.order.purpose
+            if isinstance(table, UnderWay) and table is not self._under_way.get(name):
                 continue
-            if isinstance(chunk.order.purpose, int):
-                if chunk.order.purpose != self._generation:
-                    continue
-                self._ordered -= 1
-                self._read_on(chunk)
-            if chunk.token > self._stale:
+            if chunk.refusal is not None:
+                self._tables.refuse(*name, chunk.refusal)
+                self.forget(*name)
+            elif chunk.rekeyed:
+                self.request(*name, "its key changed while it was read")
+            elif chunk.nothing:
+                table.ordered -= 1
+            elif chunk.token > self._stale:
                 self._chunks[chunk.token] = chunk
                 self._by_position |= chunk.place is not None
 
-    def _next_table(self) -> None:
-        rows = [row for row in self._state.snapshots.all() if row.status != DONE]
-        rows = [row for row in rows if self._tables.mapped(row.db, row.table)]
-        if not rows:
-            self._next_look = time.monotonic() + LOOK_INTERVAL
-            return
-        row = rows[0]
-        if row.status == SWEEPING:
-            self._sweep_now = row
-            return
-        self._active = row
-        metrics.SNAPSHOT_RUNNING.labels(f"{row.db}.{row.table}").set(1)
-        log.info("snapshot of %s.%s: %s", row.db, row.table, "resumed" if row.last_key else f"started ({row.reason})")
-        self._next_after: list[Any] | None = orjson.loads(row.last_key) if row.last_key else None
-        self._exhausted = False
-
     def _order_more(self) -> None:
-        active = self._active
-        if active is None or self._ordered or self._exhausted or len(self._chunks) >= READ_AHEAD:
-            return
-        self._ordered = 1
+        """Have so many chunks on their way that readers need not wait, of one table as long as it has more."""
+        while sum(table.ordered for table in self._under_way.values()) < self._reader.ahead:
+            table = next((table for table in self._under_way.values() if table.wants_more), None) or self._next_table()
+            if table is None:
+                return
+            self._order(table, None)
+
+    def _order(self, table: UnderWay, piece: Piece | None) -> None:
+        db, name = table.name
+        table.ordered += 1
         self._reader.read(
             ChunkOrder(
-                db=active.db,
-                table=active.table,
+                db=db,
+                table=name,
                 key_columns=self._tables.key_columns,
-                after_key=self._next_after,
-                purpose=self._generation,
+                scan=table.scan,
+                piece=piece,
+                purpose=table,
             )
         )
 
-    def _read_on(self, chunk: Chunk) -> None:
-        self._exhausted = chunk.last
-        if chunk.rows and chunk.schema is not None:
-            columns = self._tables.key_columns(chunk.schema)
-            self._next_after = [chunk.rows[-1][name] for name in columns]
+    def _next_table(self) -> UnderWay | None:
+        """Begin with a table that waits; those that are read already are to be swept."""
+        if not self._waiting and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + LOOK_INTERVAL
+            self._waiting.extend(self._unfinished())
+        while self._waiting:
+            row = self._waiting.popleft()
+            if row.status == SWEEPING:
+                self._sweeps.append(row)
+                continue
+            place = f"{row.db}.{row.table}"
+            metrics.SNAPSHOT_RUNNING.labels(place).set(1)
+            log.info("snapshot of %s: %s", place, "resumed" if row.last_key else f"started ({row.reason})")
+            table = self._under_way[(row.db, row.table)] = UnderWay(row, self._reader)
+            return table
+        return None
 
-    def _abandon(self) -> None:
-        """Drop the snapshot under way, its row in the state not touched."""
-        self._generation += 1
-        self._ordered = 0
-        self._active = None
-        self._chunks = {t: c for t, c in self._chunks.items() if not isinstance(c.order.purpose, int)}
+    def _unfinished(self) -> list[SnapshotRow]:
+        """What the state wants read and nobody has begun with."""
+        begun = {*self._under_way, *((row.db, row.table) for row in self._sweeps)}
+        rows = [row for row in self._state.snapshots.all() if row.status != DONE]
+        return [row for row in rows if (row.db, row.table) not in begun and self._tables.mapped(row.db, row.table)]
+
+    def _abandon(self, name: Name) -> None:
+        """Drop a table's snapshot under way, its row in the state not touched."""
+        self._sweeps = deque(row for row in self._sweeps if (row.db, row.table) != name)
+        table = self._under_way.pop(name, None)
+        if table is not None:
+            table.scan.cancelled = True
+            self._chunks = {token: chunk for token, chunk in self._chunks.items() if chunk.order.purpose is not table}
 
     # -- chunks to events --------------------------------------------------------------------------------------------
 
     def _emit(self, chunk: Chunk, watermark: _Watermark) -> None:
-        if isinstance(chunk.order.purpose, int):
-            self._emit_chunk(chunk, watermark)
+        table = chunk.order.purpose
+        if isinstance(table, UnderWay):
+            self._emit_chunk(table, chunk, watermark)
         elif watermark.version < self._emptied.get((chunk.order.db, chunk.order.table), ""):
             self._reader.read(chunk.order)
         else:
             self._emit_reread(chunk, watermark)
 
-    def _emit_chunk(self, chunk: Chunk, watermark: _Watermark) -> None:
-        active = self._active
-        assert active is not None
-        db, table = active.db, active.table
-        if chunk.schema is not None and self._tables.is_blind(db, table):
+    def _emit_chunk(self, table: UnderWay, chunk: Chunk, watermark: _Watermark) -> None:
+        before = table.row
+        db, name = table.name
+        if chunk.schema is not None and self._tables.is_blind(db, name):
             self._tables.put(chunk.schema, watermark.version)
-        first = active.first_version or watermark.version
-        last_key = active.last_key
+        last_key = before.last_key
         if chunk.schema is not None and chunk.rows:
             gone = self._tables.gone_columns(chunk.schema)
-            columns = tuple(chunk.rows[0])
-            shape = Shape(db, table, self._tables.key_columns(chunk.schema), chunk.types, gone, columns)
-            rows = [tuple(row.values()) for row in chunk.rows]
-            number = int(watermark.version[32:], 16)
-            self._emitter.emit_reads(watermark.transaction, shape, number, rows, chunk.weight // len(rows) + 16)
-            last_key = orjson.dumps(list(shape.key_of(chunk.rows[-1]).values())).decode()
-        metrics.EVENTS_CAPTURED.labels(f"{db}.{table}", READ).inc(len(chunk.rows))
-        active = replace(
-            active,
+            shape = Shape(db, name, self._tables.key_columns(chunk.schema), chunk.schema.types(), gone, chunk.columns)
+            number, weight = int(watermark.version[32:], 16), chunk.weight // len(chunk.rows) + 16
+            self._emitter.emit_reads(watermark.transaction, shape, number, chunk.rows, weight)
+            last_key = orjson.dumps(shape.key_values(chunk.rows[-1])).decode()
+        metrics.EVENTS_CAPTURED.labels(f"{db}.{name}", READ).inc(len(chunk.rows))
+        row = replace(
+            before,
             status=SWEEPING if chunk.last else RUNNING,
-            first_version=first,
+            # Chunks that were read at the same time met their places in any order: what is older than all is gone.
+            first_version=min(before.first_version or watermark.version, watermark.version),
             last_version=max(watermark.version, self._emitter.position),
             last_key=last_key,
-            rows_done=active.rows_done + len(chunk.rows),
-            rows_estimate=chunk.estimate or active.rows_estimate,
+            rows_done=before.rows_done + len(chunk.rows),
+            rows_estimate=chunk.estimate or before.rows_estimate,
         )
-        self._active = active
-        generation = self._generation
-        self._emitter.when_durable(lambda: self._durable(active, generation))
+        table.emitted(chunk, row)
+        if table.ended:
+            table.scan.cancelled = True
+        elif chunk.rest is not None:
+            self._order(table, chunk.rest)
+        self._emitter.when_durable(lambda: self._durable(table, row))
 
-    def _durable(self, row: SnapshotRow, generation: int) -> None:
+    def _durable(self, table: UnderWay, row: SnapshotRow) -> None:
         """The chunk is in the queue: a restart goes on behind it."""
-        if generation != self._generation:
+        if self._under_way.get(table.name) is not table:
             return
         self._state.snapshots.save(row)
-        name = f"{row.db}.{row.table}"
-        metrics.SNAPSHOT_ROWS.labels(name).set(row.rows_done)
-        metrics.SNAPSHOT_ESTIMATE.labels(name).set(max(row.rows_estimate, row.rows_done))
+        place = f"{row.db}.{row.table}"
+        metrics.SNAPSHOT_ROWS.labels(place).set(row.rows_done)
+        metrics.SNAPSHOT_ESTIMATE.labels(place).set(max(row.rows_estimate, row.rows_done))
         if row.status == SWEEPING:
-            self._active = None
-            self._sweep_now = row
+            self._abandon(table.name)
+            self._sweeps.append(row)
 
     def _emit_reread(self, chunk: Chunk, watermark: _Watermark) -> None:
         requests: list[Request] = chunk.order.purpose
@@ -408,10 +429,11 @@ class Snapshots:
         if chunk.schema is not None:
             gone = self._tables.gone_columns(chunk.schema)
             columns = self._tables.key_columns(chunk.schema)
-            found = {orjson.dumps([row[name] for name in columns]): row for row in chunk.rows}
+            found = {orjson.dumps([row[name] for name in columns]): row for row in chunk.dicts()}
             if any(set(request.payload["key"]) != set(columns) for request in requests):
                 self.request(db, table, "rows were to be read again by an older key")
-        shape = Shape(db, table, columns, chunk.types, gone)
+        types = chunk.schema.types() if chunk.schema else {}
+        shape = Shape(db, table, columns, types, gone)
         now = time.time_ns() // 1000
         size = chunk.weight // (len(chunk.rows) or 1) + 100
         for request in requests:
@@ -423,7 +445,7 @@ class Snapshots:
             for op, before, after in reread_events(row, images):
                 one = event(watermark.transaction, shape, op, key, before, after, now, watermark.version)
                 if op == DELETE:
-                    one["types"] = request.payload.get("types") or chunk.types
+                    one["types"] = request.payload.get("types") or types
                 self._emitter.emit(one, size)
         ids = [request.id for request in requests]
         self._emitter.when_durable(lambda: self._reread_done(db, table, ids))

@@ -1,7 +1,7 @@
 """How a chunk is placed in the binlog, so that it holds every change before its place (DESIGN P3).
 
 By a watermark row committed before it is read; or, where we may write none, by a binlog position that the read view is
-known to contain. Used by the thread of ChunkReader, on its connections; the loop decides when a place is reached.
+known to contain. Used by the threads of ChunkReader, on their connections; the loop decides when a place is reached.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from syncbridge.errors import ConfigError, TransientError
 
 #: How long transactions that have their GTID but are not committed yet may hold up a chunk, seconds.
 COMMIT_SECONDS = 30.0
+_SQL = statements("heartbeat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,21 @@ class Place:
         return file_number(self.file), self.pos
 
 
+#: Waits so many seconds, and answers whether to give up.
+Interrupted = Callable[[float], bool]
+
+
 class Placing(Protocol):
-    """`begin` before the chunk's read view is made, `end` when its rows are read."""
+    """How one reader places its chunks: `begin` and `settle` before the read view is made, `end` when it is read.
+
+    Readers begin one after another, in the order of their tokens, and settle each by itself.
+    """
 
     def begin(self, reader: Any, catalog: Any, token: int) -> Place | None:
         """Place the chunk that `reader` reads next; None: at the watermark row with this token."""
+
+    def settle(self, catalog: Any) -> None:
+        """Wait until a read view made from now on has all before the place."""
 
     def end(self, reader: Any) -> None: ...
 
@@ -44,23 +55,23 @@ class Placing(Protocol):
 
 
 class WatermarkRows:
-    """Commits a row, and waits until the server that is read shows it: it may be a replica.
+    """Commits a row, and waits until the server that is read shows it: it may be a replica."""
 
-    `interrupted(seconds)` waits, and answers whether to give up.
-    """
-
-    def __init__(self, pipeline: str, connect: Callable[[], Any], interrupted: Callable[[float], bool]) -> None:
+    def __init__(self, pipeline: str, connect: Callable[[], Any], interrupted: Interrupted) -> None:
         self._pipeline = pipeline
         self._connect = connect
         self._interrupted = interrupted
         self._writer: Any = None
+        self._token = 0
 
     def begin(self, reader: Any, catalog: Any, token: int) -> None:
+        self._token = token
         self._writer = self._writer or self._connect()
-        sql = statements("heartbeat")
         with self._writer.cursor() as cursor:
-            cursor.execute(sql["write-watermark"], (self._pipeline, token, time.time_ns() // 1000))
-        while fetch_one(catalog, sql["see-watermark"], (self._pipeline, token)) is None:
+            cursor.execute(_SQL["write-watermark"], (self._pipeline, token, time.time_ns() // 1000))
+
+    def settle(self, catalog: Any) -> None:
+        while fetch_one(catalog, _SQL["see-watermark"], (self._pipeline, self._token)) is None:
             if self._interrupted(0.02):
                 raise TransientError("the watermark was not waited for: the source is another server now")
 
@@ -84,8 +95,11 @@ class SnapshotPositions:
             status = {name.decode().lower(): value.decode() for name, value in cursor.fetchall()}
         return Place(status["binlog_snapshot_file"], int(status["binlog_snapshot_position"]))
 
+    def settle(self, catalog: Any) -> None:
+        """Nothing to wait for: the read view is made."""
+
     def end(self, reader: Any) -> None:
-        if reader is not None:  # else it was closed in the middle of wide rows
+        if reader.open:  # else it was closed in the middle of wide rows
             reader.commit()
 
     def close(self) -> None:
@@ -99,13 +113,18 @@ class CommittedPositions:
     the other: when none is owned any more of those owned after the end was asked for, all before the end is visible.
     """
 
-    def __init__(self, server: Server, interrupted: Callable[[float], bool]) -> None:
+    def __init__(self, server: Server, interrupted: Interrupted) -> None:
         self._server = server
         self._interrupted = interrupted
+        self._waiting: frozenset[str] = frozenset()
 
     def begin(self, reader: Any, catalog: Any, token: int) -> Place:
         position = current_position(catalog, self._server)
-        waiting = self._owned(catalog)
+        self._waiting = self._owned(catalog)
+        return Place(position.file, position.pos)
+
+    def settle(self, catalog: Any) -> None:
+        waiting = self._waiting
         deadline = time.monotonic() + COMMIT_SECONDS
         while waiting := waiting & self._owned(catalog):
             if self._interrupted(0.002) or time.monotonic() > deadline:
@@ -113,7 +132,6 @@ class CommittedPositions:
                     f"{len(waiting)} transactions hold a GTID and do not commit",
                     hint="see SELECT @@global.gtid_owned, and SHOW PROCESSLIST",
                 )
-        return Place(position.file, position.pos)
 
     def _owned(self, catalog: Any) -> frozenset[str]:
         row = fetch_one(catalog, "SELECT @@global.gtid_owned")
@@ -135,7 +153,7 @@ def owned_gtids(text: str) -> frozenset[str]:
     return frozenset(owned)
 
 
-def placing_without_rows(server: Server, interrupted: Callable[[float], bool]) -> Placing:
+def placing_without_rows(server: Server, interrupted: Interrupted) -> Placing:
     """The placing for a source that takes no rows of ours. Raises ConfigError where there is none."""
     if server.flavor == MARIADB:
         return SnapshotPositions()

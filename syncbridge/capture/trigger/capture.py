@@ -93,7 +93,13 @@ class TriggerCapture:
         self._source = Source(config.source)
         self._delivery = Delivery(config, state, lane_queue, self._stop)
         self._tables = Tables(config, state)
-        self._chunk_reader = ChunkReader(config.name, self._source.connect, self._source.connect)
+        self._chunk_reader = ChunkReader(
+            config.name,
+            self._source.connect,
+            self._source.connect,
+            readers=config.source.snapshot_readers,
+            rate=config.source.snapshot_rate,
+        )
         self._snapshots = Snapshots(config.name, state, self._tables, self._chunk_reader, self)
         self._heartbeat: HeartbeatWriter | None = None
         self._session: _Session
@@ -393,6 +399,10 @@ class TriggerCapture:
     def transaction_before(self, file: str, pos: int) -> Transaction:
         """A chunk's version: its epoch's lowest, see epoch.py."""
         return self._session.intake.at(int(file.rpartition(".")[2]), 0, _now_us())
+
+    @property
+    def full(self) -> bool:
+        return self._delivery.full
 
     @property
     def position(self) -> str:

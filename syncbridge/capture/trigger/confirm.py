@@ -35,8 +35,6 @@ _PAUSE, _MAX_PAUSE = 0.001, 1.0
 LOOKS_PER_SECOND = 5000
 #: Lock wait time-out, MySQL's and MariaDB's NOWAIT.
 _LOCKED = (1205, 3572)
-#: The table or one of its columns is there no more: the catalogue will be looked at.
-CHANGED = (1054, 1146, 1049)
 
 
 class Source:

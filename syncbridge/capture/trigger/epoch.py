@@ -40,13 +40,16 @@ class Epoch:
 
 
 class EpochPlacing:
-    """Placing for ChunkReader (snapshot/watermark.py); called in its thread."""
+    """Placing for ChunkReader (snapshot/watermark.py); called in its threads."""
 
     def __init__(self, epoch: Epoch) -> None:
         self._epoch = epoch
 
     def begin(self, reader: Any, catalog: Any, token: int) -> Place:
         return self._epoch.rise()
+
+    def settle(self, catalog: Any) -> None:
+        """Nothing to wait for."""
 
     def end(self, reader: Any) -> None:
         """Nothing to do: every SELECT has a read view of its own, made after the epoch rose."""

@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 import pymysql
 
-from syncbridge.capture.connection import source_errors
+from syncbridge.capture.connection import TABLE_CHANGED, source_errors
 from syncbridge.capture.delivery import Delivery
 from syncbridge.capture.tables import Name
-from syncbridge.capture.trigger.confirm import CHANGED, Confirm, Source
+from syncbridge.capture.trigger.confirm import Confirm, Source
 from syncbridge.capture.trigger.epoch import Epoch
 from syncbridge.capture.trigger.feed import IDLE
 from syncbridge.capture.trigger.intake import Intake
@@ -147,7 +147,7 @@ class HintFeed:
             try:
                 found = confirm.read(name, table, now)
             except pymysql.MySQLError as error:
-                if error.args[0] not in CHANGED:
+                if error.args[0] not in TABLE_CHANGED:
                     raise
                 self._catalogue_changed()
                 return []
