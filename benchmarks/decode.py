@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.tools import zongji
 from benchmarks.tools.figures import Report, arguments, median
 from benchmarks.tools.job_maker import job_maker
+from benchmarks.tools.missing import MissingPeer
 from benchmarks.tools.workload import TABLES, create_tables, write_workload
 from syncbridge.capture.binlog.events import Gtid, Rows
 from syncbridge.capture.binlog.reader import BinlogReader
@@ -84,10 +85,15 @@ def main() -> int:
                 readers[package] = partial(read_zongji, package)
         results: Results = {name: {} for name in readers}
         for _ in range(options.runs):
-            for name, read in readers.items():
+            for name, read in list(readers.items()):
                 for segment, (start, end) in ranges.items():
                     gc.collect()
-                    reading = read(server, start, end)
+                    try:
+                        reading = read(server, start, end)
+                    except MissingPeer as reason:
+                        report.missing(name, str(reason))
+                        del readers[name], results[name]
+                        break
                     results[name].setdefault(segment, []).append(reading)
     summarise(report, results)
     return report.finish()

@@ -22,6 +22,7 @@ from benchmarks.tools import debezium, naive, profile
 from benchmarks.tools.catch_up import LAST, Ours, create_last, write_backlog
 from benchmarks.tools.debezium import Debezium
 from benchmarks.tools.figures import Report, arguments, median
+from benchmarks.tools.missing import MissingPeer
 from benchmarks.tools.workload import ROWS, create_tables
 from tests.servers import MariaDB, Redis
 
@@ -65,8 +66,8 @@ def compare(
     create_tables(server)
     create_last(server)
     ours, engine = Ours(server, store, folder), Debezium(server, folder / "debezium")
-    if "debezium" in peers:
-        engine.prepare()
+    if "debezium" in peers and not report.has(PEERS["debezium"], engine.prepare):
+        peers.remove("debezium")
     ours.prepare()
     start, rows = write_backlog(server, wanted)
     print(f"{rows:,} row changes wait", flush=True)
@@ -89,8 +90,14 @@ def compare(
         catch_up = ours.run()
         rates["ours"].append(rows / catch_up.seconds)
         used.append(catch_up.cpu)
-        for name in peers:
-            seconds, spent = others[name]()
+        for name in list(peers):
+            try:
+                seconds, spent = others[name]()
+            except MissingPeer as reason:
+                report.missing(PEERS[name], str(reason))
+                peers.remove(name)
+                del rates[name], theirs[name]
+                continue
             rates[name].append(rows / seconds)
             theirs[name].append(spent / rows * 1e6)
         print(
@@ -104,7 +111,9 @@ def compare(
     table |= {f"{PEERS[name]}, itself": figures for name, figures in theirs.items()}
     report.table("processor time, us for each row", table, plot=True)
     alone = {
-        f"ours: {name}": [median([rows / spent[name] for spent in used])] for name in used[0] if name != "together"
+        f"ours: {name}": [median([rows / max(spent[name], 0.01) for spent in used])]
+        for name in used[0]
+        if name != "together"
     }
     report.table("with a core of its own, rows/s (on paper)", alone)
     for name in peers:

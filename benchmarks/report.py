@@ -119,6 +119,8 @@ def commands(found: dict[str, Figures]) -> str:
 
 
 def section(name: str, figures: Figures) -> str:
+    for picture in FOLDER.glob(f"{name}-*.svg"):
+        picture.unlink()
     parts = [f"`{figures.command}`"]
     parts += [" ".join(figures.notes)] if figures.notes else []
     parts += [f"**Not measured: {peer}.** {reason}" for peer, reason in figures.missing.items()]

@@ -50,7 +50,7 @@ class Debezium:
         self._disguised(self._folder, 0)
 
     def read(self, rows: int) -> tuple[float, float]:
-        """Seconds from the first batch to the last of these rows, and its processor time in them."""
+        """Seconds from the first batch to the last of these rows, processor time in them. Raises MissingPeer."""
         with tempfile.TemporaryDirectory(dir=self._folder.parent) as scratch:
             copy = Path(scratch) / "debezium"
             shutil.copytree(self._folder, copy)
@@ -76,6 +76,6 @@ class Debezium:
         )  # fmt: skip
         result = folder / "result"
         if done.returncode or not result.exists():
-            raise RuntimeError(f"Debezium ended with {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
+            raise MissingPeer(f"it ended with {done.returncode}: {(done.stdout + done.stderr).strip()[-500:]}")
         wall, cpu = map(float, result.read_text().split())
         return wall, cpu

@@ -2,4 +2,4 @@
 
 
 class MissingPeer(Exception):
-    """It is not installed here, and cannot be; the text says why."""
+    """It is not installed here and cannot be, or it failed; the text says why. Everything else is measured."""

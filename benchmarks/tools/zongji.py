@@ -38,11 +38,13 @@ def install(package: str) -> None:
 
 
 def read(package: str, server: MariaDB, start: Position, rows: int) -> tuple[float, float]:
-    """Seconds from the first of these rows to the last, and its processor time in them."""
+    """Seconds from the first of these rows to the last, and its processor time in them. Raises MissingPeer."""
     program = str(Path(__file__).with_name("zongji.js").resolve())
     done = subprocess.run(
         ["node", program, package, str(server.port), start.file, str(start.pos), str(rows)],
-        cwd=_home(package), check=True, capture_output=True, text=True, timeout=_SECONDS, stdin=subprocess.DEVNULL,
+        cwd=_home(package), check=False, capture_output=True, text=True, timeout=_SECONDS, stdin=subprocess.DEVNULL,
     )  # fmt: skip
+    if done.returncode:
+        raise MissingPeer(f"node ended with {done.returncode}: {done.stderr.strip()[-500:]}")
     wall, cpu = map(float, done.stdout.split())
     return wall, cpu
