@@ -13,9 +13,11 @@ from typing import Any
 
 from syncbridge.errors import PermanentError
 from syncbridge.event import TRUNCATE, Event
-from syncbridge.sinks.blocks import BlockPlans
+from syncbridge.sinks.apply import singly
+from syncbridge.sinks.blocks import BlockPlans, Rows
 from syncbridge.sinks.failures import error_class, error_text, oldest
 from syncbridge.sinks.mapping import CompiledMapping, Mappings, Operation
+from syncbridge.sinks.runs import Run
 from syncbridge.state import FailedRow
 from syncbridge.version import ZERO
 from syncbridge.workload import Block, items
@@ -62,9 +64,15 @@ class Origin:
 class Apply:
     """One script call."""
 
-    operations: list[Operation] = field(default_factory=list)
+    operations: list[Operation | Run] = field(default_factory=list)
     origins: list[Origin] = field(default_factory=list)
+    #: Of a run each row counts.
+    count: int = 0
     size: int = 0
+
+    def singly(self) -> list[Operation]:
+        """The rows of runs as operations of their own."""
+        return [one for item in self.operations for one in (singly(item) if isinstance(item, Run) else (item,))]
 
 
 @dataclass(slots=True)
@@ -94,24 +102,29 @@ class Plan:
         step = self._step()
         step.operations += operations
         step.origins.append(Origin(event, mapping, len(operations)))
+        step.count += len(operations)
         step.size += size
 
-    def put_block(self, block: Block, mapping: CompiledMapping, operations: list[Operation], size: int) -> None:
+    def put_block(self, block: Block, mapping: CompiledMapping, rows: Rows, size: int) -> None:
         """The rows of a block, one operation each; `size`: bytes of a row, roughly."""
-        first, total = 0, len(operations)
+        first, total = 0, len(block.rows)
         while first < total:
             step = self._step()
-            room = min(CALL_OPERATIONS - len(step.operations), max(1, (CALL_BYTES - step.size) // (size or 1)))
-            part = operations[first : first + room] if room < total - first or first else operations
-            step.operations += part
-            step.origins.append(Origin(block, mapping, len(part), first))
-            step.size += size * len(part)
-            first += len(part)
+            room = min(CALL_OPERATIONS - step.count, max(1, (CALL_BYTES - step.size) // (size or 1)))
+            count = min(room, total - first)
+            if isinstance(rows, Run):
+                step.operations.append(rows.cut(first, count))
+            else:
+                step.operations += rows[first : first + count]
+            step.origins.append(Origin(block, mapping, count, first))
+            step.count += count
+            step.size += size * count
+            first += count
 
     def _step(self) -> Apply:
         """The call that has room."""
         step = self.steps[-1] if self.steps else None
-        full = isinstance(step, Apply) and (len(step.operations) >= CALL_OPERATIONS or step.size >= CALL_BYTES)
+        full = isinstance(step, Apply) and (step.count >= CALL_OPERATIONS or step.size >= CALL_BYTES)
         if not isinstance(step, Apply) or full:
             step = Apply()
             self.steps.append(step)
@@ -158,7 +171,7 @@ class Planner:
         if captured < oldest_applied:
             return False
         mappings = self._mappings.of(table.db, table.table)
-        planned: list[tuple[CompiledMapping, list[Operation]]] = []
+        planned: list[tuple[CompiledMapping, Rows]] = []
         for mapping in mappings:
             try:
                 operations = self._blocks.operations(mapping, block)

@@ -29,3 +29,15 @@ class Run(NamedTuple):
     absent: Sequence[bytes | str] = ()
     #: Milliseconds to live as apply.lua wants them, for every row.
     ttl: str = "0"
+
+    def cut(self, first: int, rows: int) -> Run:
+        """So many of its rows."""
+        total, end = len(self.keys), first + rows
+        if rows == total:
+            return self
+        texts, raws = len(self.texts) // total, len(self.raws) // total
+        return self._replace(
+            keys=self.keys[first:end],
+            texts=self.texts[first * texts : end * texts],
+            raws=self.raws[first * raws : end * raws],
+        )

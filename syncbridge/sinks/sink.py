@@ -23,6 +23,7 @@ from syncbridge.sinks.link import Link, pairs
 from syncbridge.sinks.mapping import Mappings, Operation
 from syncbridge.sinks.marks import SinkIdentity
 from syncbridge.sinks.plan import MANY_OLD, Apply, Origin, Plan, Planner, failed_row, record, reread_request
+from syncbridge.sinks.runs import Run
 from syncbridge.sinks.sweep import sweep, swept_mappings
 from syncbridge.state import FailedRow, State
 from syncbridge.state.requests import REREAD, SNAPSHOT
@@ -155,21 +156,21 @@ class Sink:
             await self._apply_one_by_one(plan, step, lane)
 
     async def _apply_one_by_one(self, plan: Plan, step: Apply, lane: int | None) -> None:
-        position = 0
+        position, singles = 0, step.singly()
         for origin in step.origins:
             for event, count in origin.singles():
-                operations = step.operations[position : position + count]
+                operations = singles[position : position + count]
                 position += count
                 try:
                     results = await self._send(operations, None, "")
                 except PermanentError as error:
                     plan.failures.append(failed_row(event, origin.mapping, str(error)))
                     continue
-                record(plan, Apply(operations, [Origin(event, origin.mapping, count)]), results)
+                record(plan, Apply([*operations], [Origin(event, origin.mapping, count)]), results)
         if lane is not None:
             await self._send([], lane, plan.mark)
 
-    async def _send(self, operations: Sequence[Operation], lane: int | None, mark: str) -> Sequence[Any]:
+    async def _send(self, operations: Sequence[Operation | Run], lane: int | None, mark: str) -> Sequence[Any]:
         started = time.perf_counter()
         results: Sequence[Any] = await self.call(lambda sink_id: self.applier.call(sink_id, operations, lane, mark))
         self.observer.apply_seconds(time.perf_counter() - started)
