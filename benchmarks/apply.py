@@ -5,23 +5,26 @@
 Private Redis (appendonly, everysec). Ours: operations of eight lanes side by side, packed, sent and answered as workers
 do it, each write only where its version is newer; fresh keys, then the same keys again. Beside them the whole way of a
 worker from job bytes on (JSON, mapping, packing, script). redis-benchmark: 4 connections, 100 commands in flight on
-each. After every run all hashes are compared.
+each. Processor time is that of Redis, and of the process that sends. After every run all hashes are compared.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tools.figures import Report, arguments, median
 from benchmarks.tools.job_maker import job_maker
+from benchmarks.tools.machine import cpu_seconds
 from syncbridge.capture.changes import Shape, Transaction
 from syncbridge.config import Config, parse_config
 from syncbridge.sinks.connection import connect
@@ -35,6 +38,28 @@ LANES, JOBS_TOGETHER = 8, 8
 FIELDS = {f"field{number}": f"value{number:020d}" for number in range(8)}
 FRESH, AGAIN, WORKER = "ours: fresh keys", "ours: the same keys again", "ours: again, from job bytes on"
 PEER = "redis-benchmark HSET"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Rows per second; processor time in us for each row."""
+
+    rate: float
+    redis: float
+    sender: float
+
+
+class Clock:
+    """Runs from its making on."""
+
+    def __init__(self, server: Redis) -> None:
+        self._pids = (server.pid, os.getpid())
+        self._began, self._used = time.perf_counter(), [cpu_seconds([pid]) for pid in self._pids]
+
+    def read(self, rows: int) -> Reading:
+        rate = rows / (time.perf_counter() - self._began)
+        used = [cpu_seconds([pid]) - before for pid, before in zip(self._pids, self._used, strict=True)]
+        return Reading(rate, *(seconds / rows * 1e6 for seconds in used))
 
 
 class Silent:
@@ -96,33 +121,34 @@ def compare(server: Redis, rows: int, place: int) -> None:
                     raise RuntimeError(f"wide:{number} holds {found}")
 
 
-def peer(server: Redis, rows: int) -> float:
-    """HSETs per second."""
+def peer(server: Redis, rows: int) -> Reading:
+    """HSETs; the sender's processor time is not its own."""
+    clock = Clock(server)
     pairs = [text for pair in FIELDS.items() for text in pair]
     done = subprocess.run(
         ["redis-benchmark", "-p", str(server.port), "-P", "100", "-c", "4", "-n", str(rows), "-r", str(rows), "--csv",
          "HSET", "peer:__rand_int__", *pairs],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
-    return float(done.stdout.splitlines()[-1].split('","')[1].strip('"'))
+    rate = float(done.stdout.splitlines()[-1].split('","')[1].strip('"'))
+    return replace(clock.read(rows), rate=rate)
 
 
-async def one_run(server: Redis, config: Config, rows: int, run: int) -> dict[str, float]:
-    """What -> rows per second."""
+async def one_run(server: Redis, config: Config, rows: int, run: int) -> dict[str, Reading]:
     state = State.open(config.state, config.name)
     sink = Sink(config, await connect(config.sink), state, Silent())
-    rates: dict[str, float] = {}
+    readings: dict[str, Reading] = {}
     for step, what in enumerate((FRESH, AGAIN, WORKER)):
         place = 10 * run + step + 1
         lanes = jobs(rows, place)
         plans = planned(sink, lanes) if what != WORKER else []
-        began = time.perf_counter()
+        clock = Clock(server)
         await (work(sink, lanes) if what == WORKER else apply_plans(sink, plans))
-        rates[what] = rows / (time.perf_counter() - began)
+        readings[what] = clock.read(rows)
         compare(server, rows, place)
     await sink.link.close()
     state.close()
-    return rates
+    return readings
 
 
 def main() -> int:
@@ -131,7 +157,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     report = Report(options)
-    rates: dict[str, list[float]] = {what: [] for what in (FRESH, AGAIN, WORKER, PEER)}
+    readings: dict[str, list[Reading]] = {what: [] for what in (FRESH, AGAIN, WORKER, PEER)}
     for run in range(options.runs):
         with (
             tempfile.TemporaryDirectory() as folder,
@@ -141,11 +167,18 @@ def main() -> int:
                 f'{{name: bench, source: {{url: "mysql://u@127.0.0.1:1"}}, sink: {{url: "{server.url()}"}},'
                 f' state: "sqlite:///{folder}/state.db", mappings: [{{table: bench.wide, key: "wide:{{id}}"}}]}}'
             )
-            for what, rate in asyncio.run(one_run(server, config, options.rows, run)).items():
-                rates[what].append(rate)
-            rates[PEER].append(peer(server, options.rows))
+            found = asyncio.run(one_run(server, config, options.rows, run))
+            for what, reading in (found | {PEER: peer(server, options.rows)}).items():
+                readings[what].append(reading)
     report.note(f"{options.rows:,} hashes, each compared after every run.")
+    rates = {what: [reading.rate for reading in each] for what, each in readings.items()}
     report.table("rows/s", rates, plot=True)
+    times = {
+        what: {"Redis": [one.redis for one in each]}
+        | ({} if what == PEER else {"sender": [one.sender for one in each]})
+        for what, each in readings.items()
+    }
+    report.table("processor time, us for each row", times)
     for what in (FRESH, AGAIN):
         ratio = median(rates[what]) / median(rates[PEER])
         report.floor(f"guarded hash apply, {what.removeprefix('ours: ')}, to {PEER}", ratio, FLOOR, AIM)
