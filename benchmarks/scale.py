@@ -35,7 +35,7 @@ WORKERS = (1, 2, 4)
 LONG, LONG_TRANSACTION = "10000,1000000,10000000", 5_000_000
 #: How much more a row of the longest backlog may cost than one of the shortest.
 COST = 1.5
-#: MiB that a process may have more: the job server keeps up to 128 MiB of payloads in hand.
+#: MiB that a process may have more: the job server keeps 128 of payloads in hand at most, and 64 of SQLite's pages.
 MEMORY = 256
 #: Rows up to which `verify` looks, too: it takes longer than all the rest.
 VERIFIED = 100_000
