@@ -24,7 +24,7 @@ import redis
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.tools import machine, memory
+from benchmarks.tools import machine, memory, numbered
 from benchmarks.tools.catch_up import Ours, create_last, write_backlog
 from benchmarks.tools.figures import Report, arguments
 from benchmarks.tools.stages import LANES, Stages
@@ -85,24 +85,14 @@ class Backlog:
         return f"{self.rows:,} rows" + (" in one transaction" if self.together == self.rows else "")
 
     def create(self, server: MariaDB) -> None:
-        server.execute(f"CREATE TABLE bench.{self.table} (id INT PRIMARY KEY, k INT NOT NULL, c VARCHAR(60) NOT NULL)")
+        numbered.create(server, self.table)
 
     def write(self, server: MariaDB) -> None:
-        """What it writes is what compare_rows.lua expects."""
-        with server.connect(database="bench") as connection, connection.cursor() as cursor:
-            for first in range(0, self.rows, self.together):
-                cursor.execute(
-                    f"INSERT INTO {self.table} SELECT seq, seq * 7919 % 100000, CONCAT('row ', REPEAT(seq, 5))"
-                    f" FROM seq_{first + 1}_to_{min(self.rows, first + self.together)}"
-                )
+        numbered.write(server, self.table, self.rows, self.together)
 
     def compare(self, client: redis.Redis) -> None:
         """Raises RuntimeError unless Redis holds every row."""
-        script = client.register_script((Path(__file__).parent / "tools/compare_rows.lua").read_text())
-        for first in range(1, self.rows + 1, BATCH):
-            last = min(self.rows, first + BATCH - 1)
-            if different := script(args=[f"{self.table}:", first, last]):
-                raise RuntimeError(f"{different} rows of {self.table}, {first} to {last}, differ")
+        numbered.compare(client, self.table, self.rows)
 
 
 @dataclass(frozen=True, slots=True)

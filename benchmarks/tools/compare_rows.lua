@@ -1,4 +1,4 @@
--- How many hashes differ from the rows that benchmarks/scale.py had its source make. Writes nothing.
+-- How many hashes differ from the rows that benchmarks/tools/numbered.py had its source make. Writes nothing.
 --
 -- KEYS     none: the names are made here, on one Redis
 -- ARGV[1]  what names begin with, before the row's id
