@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import uvloop
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tools.figures import Report, arguments, median
@@ -167,7 +169,7 @@ def main() -> int:
                 f'{{name: bench, source: {{url: "mysql://u@127.0.0.1:1"}}, sink: {{url: "{server.url()}"}},'
                 f' state: "sqlite:///{folder}/state.db", mappings: [{{table: bench.wide, key: "wide:{{id}}"}}]}}'
             )
-            found = asyncio.run(one_run(server, config, options.rows, run))
+            found = uvloop.run(one_run(server, config, options.rows, run))  # as workers run
             for what, reading in (found | {PEER: peer(server, options.rows)}).items():
                 readings[what].append(reading)
     report.note(f"{options.rows:,} hashes, each compared after every run.")

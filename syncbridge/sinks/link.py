@@ -6,6 +6,7 @@ redis-py opens, authenticates and parses; packing is hiredis's own, several time
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -31,14 +32,21 @@ class Raw:
 
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
+        self._timeout = connection.socket_timeout
 
     async def open(self) -> None:
         await self._connection.connect()  # type: ignore[no-untyped-call]
+        # One timeout for a call: redis-py's own, a task for sending and a timer for reading, cost twice the call.
+        self._connection.socket_timeout = None
 
     async def call(self, packed: bytes) -> Any:
-        """Send packed bytes of one command, answer its reply. Raises redis-py's errors."""
-        await self._connection.send_packed_command([packed], check_health=False)
-        return await self._connection.read_response()
+        """Send packed bytes of one command, answer its reply. Raises redis-py's errors, or TimeoutError."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._connection.send_packed_command([packed], check_health=False)
+                return await self._connection.read_response()
+        except TimeoutError:
+            raise TimeoutError(f"no answer within {self._timeout:g} s") from None
 
     async def command(self, *words: Any) -> Any:
         return await self.call(command(*words))

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from syncbridge.errors import ConfigError
+from syncbridge.errors import ConfigError, TransientError
 from syncbridge.sinks.connection import connect, version_finding
 from syncbridge.sinks.marks import RedisMirror
 from syncbridge.state import FailedRow
@@ -514,6 +514,23 @@ async def test_a_wrong_password_is_a_config_error(new_redis: type[Redis], tmp_pa
     with pytest.raises(ConfigError, match="refuses this user") as refused:
         await connect(config.sink)
     assert refused.value.hint
+
+
+async def test_a_redis_that_hangs_is_sick(
+    new_redis: type[Redis], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = new_redis()
+    monkeypatch.setattr("syncbridge.sinks.connection._TIMEOUT", 0.3)
+    link = await connect(config_for(server, tmp_path).sink)
+    try:
+        assert await link.command("ECHO", "1") == b"1"
+        server.freeze()
+        with pytest.raises(TransientError, match=r"is not available: no answer within 0\.3 s"):
+            await link.command("ECHO", "2")
+        server.thaw()
+        assert await link.command("ECHO", "3") == b"3"  # on a connection of its own: no late answer is taken for it
+    finally:
+        await link.close()
 
 
 async def test_a_newer_format_is_refused_in_one_sentence(redis_server: Redis, tmp_path: Path) -> None:
