@@ -247,6 +247,7 @@ class JobServer:
             return
         self.partial -= connection.session.held
         if not self.stopping:
+            self.queue.now = time.monotonic()
             connection.session.disconnected()
             self._plan_round()
 

@@ -106,6 +106,20 @@ def test_retries_back_off_and_end_as_a_dead_letter_over_restarts(new_job_server:
         assert worker.can_do(b"fragile").grab() is None
 
 
+def test_the_backoff_after_a_lost_worker_begins_when_it_is_lost(new_job_server: NewServer) -> None:
+    """However long nobody had said anything before."""
+    server = new_job_server(policies={"f": {"durable": True, "backoff": 0.6}})
+    with Peer(server.port) as sleeper:
+        sleeper.submit(b"f", b"x")
+        with Peer(server.port) as worker:
+            assert worker.can_do(b"f").grab()
+            sleeper.can_do(b"f").send(p.PRE_SLEEP).sync()
+            time.sleep(0.9)
+        lost = time.monotonic()
+        sleeper.expect(p.NOOP)
+        assert time.monotonic() - lost >= 0.55
+
+
 def test_a_hung_lane_worker_loses_its_lane(new_job_server: NewServer) -> None:
     server = new_job_server(policies={"lane": {"durable": True, "timeout": 1.0}})
     with Peer(server.port) as client, Peer(server.port) as hung, Peer(server.port) as other:
