@@ -158,7 +158,11 @@ class Batches:
 
     def arriving(self, number: int) -> bool:
         """It belongs to a run whose commit is not through: its row, where there is one, is nobody's yet."""
-        return any(number in run for batch in (self.gathering, self.committing) for run in batch.runs)
+        for batch in (self.gathering, self.committing):
+            for run in batch.runs:
+                if run.first <= number < run.end:
+                    return True
+        return False
 
     def moving(self, number: int) -> bool:
         """Its row may not lie in its place yet."""

@@ -11,7 +11,7 @@ nothing to wait for: it queues and answers within submit(), and leaves to the st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from syncbridge.dispatch.batch import About, Batch, Batches
@@ -243,12 +243,18 @@ class Intake:
         self.submit(*wanted, looked=True)
 
     def submit_after(
-        self, client: Client, priority: int, arrived: Sequence[Sequence[bytes]], now: float, found: Found
+        self,
+        client: Client,
+        name: bytes,
+        priority: int,
+        uniques: list[bytes],
+        payloads: list[bytes],
+        now: float,
+        found: Found,
     ) -> None:
-        """The turn of background jobs, each [function, unique, payload]. `found`: what the store knows of their join
-        keys."""
-        for name, unique, payload in arrived:
-            key = unique or None if not self._holdings.function(name).lane else None
+        """The turn of background jobs, one by one. `found`: what the store knows of their join keys."""
+        for unique, payload in zip(uniques, payloads, strict=True):
+            key = None if self._holdings.function(name).lane else unique or None
             wanted = Submission(client, name, priority, unique, payload, True, now, b"", 0)
             self._submit_after(wanted, key, found.get(unique))
 
@@ -322,8 +328,8 @@ class Intake:
     def _say(client: Client, about: About, durable: bool, failure: str) -> None:
         if isinstance(about, Run):
             if not failure:
-                about.client.created_run(about.records[0].id, len(about.records))
-            for _ in about.records if failure else ():
+                about.client.created_run(about.first, about.count)
+            for _ in range(about.count if failure else 0):
                 client.refused(failure)
         elif isinstance(about, Job):
             if about.state == REFUSED or (durable and not about.background):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from syncbridge.errors import ProtocolError
 
@@ -90,6 +90,8 @@ _header = struct.Struct(">4sII")
 #: Magic, type and size of the body -> what precedes the body.
 pack_header: Final[Callable[[bytes, int, int], bytes]] = _header.pack
 _read_header: Final[Callable[[bytes, int], tuple[bytes, int, int]]] = _header.unpack_from
+#: What a SUBMIT_JOB_BG begins with.
+_SUBMITS: Final = _header.pack(REQ, SUBMIT_JOB_BG, 0)[:8]
 #: (type, body) as they travel; type TEXT: the line without its end; type MISDIRECTED: no body.
 Packet = tuple[int, bytes]
 
@@ -112,6 +114,16 @@ def arguments(body: bytes, count: int) -> list[bytes]:
     if len(parts) != count:
         raise ProtocolError(f"packet has {len(parts)} arguments where {count} are needed")
     return parts
+
+
+class Submits(NamedTuple):
+    """SUBMIT_JOB_BG for one function that follow each other: as many uniques as payloads."""
+
+    function: bytes
+    uniques: list[bytes]
+    payloads: list[bytes]
+    #: The position after them.
+    end: int
 
 
 class PacketReader:
@@ -141,17 +153,55 @@ class PacketReader:
 
     def receive(self, data: bytes) -> list[Packet]:
         """All items that `data` completes, in order."""
+        return self.cut(self.join(data))
+
+    def join(self, data: bytes) -> bytes:
+        """What was kept and `data`; nothing while that cannot hold a whole item."""
         if self.error is not None:
-            return []
-        if self._partial:
-            self._partial += data
-            if len(self._partial) < self._needed:
-                return []
-            data = bytes(self._partial)
-            self._partial = bytearray()
+            return b""
+        if not self._partial:
+            return data
+        self._partial += data
+        if len(self._partial) < self._needed:
+            return b""
+        data, self._partial = bytes(self._partial), bytearray()
+        return data
+
+    def submits(self, data: bytes) -> Submits | None:
+        """The SUBMIT_JOB_BG of one function that `data` begins with, at least two, as far as nothing about them is odd.
+
+        `data`: what join() gave; `end` says where to cut() on. One look at each packet in place of three (packet,
+        arguments, checks): 0.5 instead of 1.3 µs.
+        """
+        if len(data) < HEADER_SIZE or data[:8] != _SUBMITS or self._magic != REQ:
+            return None
+        name = data[HEADER_SIZE : data.find(b"\0", HEADER_SIZE, HEADER_SIZE + MAX_FUNCTION + 1) + 1]
+        second = HEADER_SIZE + _read_header(data, 0)[2]
+        if data[second : second + 8] != _SUBMITS or not data.startswith(name, second + HEADER_SIZE):
+            return None
+        uniques: list[bytes] = []
+        payloads: list[bytes] = []
+        unpack, find, length, max_packet = _read_header, data.find, len(name), self._max_packet
+        position, last_header, whole = 0, len(data) - HEADER_SIZE, len(data)
+        while position <= last_header and length > 1:
+            found, kind, size = unpack(data, position)
+            unique = position + HEADER_SIZE + length
+            end = position + HEADER_SIZE + size
+            if kind != SUBMIT_JOB_BG or found != REQ or end > whole or size > max_packet:
+                break
+            nul = find(b"\0", unique, unique + MAX_UNIQUE + 1)
+            if not unique <= nul < end or data[unique - length : unique] != name:
+                break
+            uniques.append(data[unique:nul])
+            payloads.append(data[nul + 1 : end])
+            position = end
+        return Submits(name[:-1], uniques, payloads, position) if len(payloads) > 1 else None
+
+    def cut(self, data: bytes, position: int = 0) -> list[Packet]:
+        """All whole items of what join() gave, from there on; the rest is kept."""
         packets: list[Packet] = []
         append, unpack, magic, max_packet = packets.append, _read_header, self._magic, self._max_packet
-        position, end = 0, len(data)
+        end = len(data)
         last_header = end - HEADER_SIZE
         while position <= last_header:
             found, kind, size = unpack(data, position)

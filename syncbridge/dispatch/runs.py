@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from syncbridge.dispatch.batch import Batches
 from syncbridge.dispatch.function import Function
 from syncbridge.dispatch.holdings import OVERHEAD, Holdings
-from syncbridge.dispatch.job import Job, JobRecord, new_record
+from syncbridge.dispatch.job import Job
 from syncbridge.dispatch.reading import Reading
 from syncbridge.dispatch.run import Run, Submitter
 from syncbridge.dispatch.sleepers import Sleepers
@@ -18,9 +18,6 @@ from syncbridge.dispatch.turns import Found, Turn
 
 if TYPE_CHECKING:
     from syncbridge.dispatch.intake import Intake
-
-#: [function, unique, payload] of each.
-Arrived = list[list[bytes]]
 
 
 class Runs:
@@ -40,7 +37,9 @@ class Runs:
 
     # -- arriving ------------------------------------------------------------------------------------------------
 
-    def submit(self, client: Submitter, name: bytes, priority: int, arrived: Arrived, now: float) -> bool:
+    def submit(
+        self, client: Submitter, name: bytes, priority: int, uniques: list[bytes], payloads: list[bytes], now: float
+    ) -> bool:
         """Intake.submit() of many background jobs of this function; the client is told by created_run(), or of each.
 
         False: nothing is done, since some of them need a look of their own.
@@ -48,32 +47,30 @@ class Runs:
         function, intake = self._holdings.functions.get(name), self._intake
         if function is None or intake.away:
             return False
-        uniques = [job[1] for job in arrived]
         different = set(uniques)
         named = not function.lane and different != {b""}
-        if named and (len(different) < len(arrived) or b"" in different or b"-" in different):
+        if named and (len(different) < len(uniques) or b"" in different or b"-" in different):
             return False
         waits = client in intake.turns.behind
         if not waits and not (named and function.on_disk):
-            return self._take(client, function, priority, arrived, now, uniques if named else None)
-        size = sum([len(job[2]) for job in arrived])
-        if named:
-            intake.turns.look(
-                client, name, uniques, lambda found: self._take_after(client, priority, arrived, now, found), size
-            )
-        else:
-            intake.turns.add(client, Turn(lambda: self._take_after(client, priority, arrived, now, None), size=size))
-        return True
+            return self._take(client, function, priority, uniques, payloads, now, named=named)
 
-    def _take_after(self, client: Submitter, priority: int, arrived: Arrived, now: float, found: Found | None) -> None:
-        """It is this run's turn. `found`: what the store knows of its uniques; None: they are no join keys."""
-        name, intake = arrived[0][0], self._intake
-        uniques = None if found is None else [job[1] for job in arrived]
-        if uniques is None or not self._known(name, uniques, found or {}):
+        def take(found: Found) -> None:
+            """It is their turn. `found`: what the store knows of their uniques, where these are join keys."""
             function = self._holdings.function(name)
-            if self._take(client, function, priority, arrived, now, uniques):
-                return
-        intake.submit_after(client, priority, arrived, now, found or {})
+            if named and self._known(name, uniques, found):
+                taken = False
+            else:
+                taken = self._take(client, function, priority, uniques, payloads, now, named=named)
+            if not taken:
+                intake.submit_after(client, name, priority, uniques, payloads, now, found)
+
+        size = sum(map(len, payloads))
+        if named:
+            intake.turns.look(client, name, uniques, take, size)
+        else:
+            intake.turns.add(client, Turn(lambda: take({}), size=size))
+        return True
 
     def _known(self, name: bytes, uniques: list[bytes], found: Found) -> bool:
         """Some of them may be those of jobs that only the store has."""
@@ -85,46 +82,40 @@ class Runs:
         client: Submitter,
         function: Function,
         priority: int,
-        arrived: Arrived,
+        uniques: list[bytes],
+        payloads: list[bytes],
         now: float,
-        uniques: list[bytes] | None,
+        *,
+        named: bool,
     ) -> bool:
-        """They are new jobs, if nothing is unusual about them. `uniques`: they are join keys."""
+        """They are new jobs, if nothing is unusual about them. `named`: their uniques are join keys."""
         intake, holdings = self._intake, self._holdings
-        limits, name, first, count = holdings.limits, function.name, intake.next_id, len(arrived)
-        sizes = [len(job[2]) for job in arrived]
-        size, named = sum(sizes), uniques is not None
+        limits, first, count, size = holdings.limits, intake.next_id, len(payloads), sum(map(len, payloads))
         if (
             intake.away
             or function.max_queued is not None
-            or name not in holdings.functions
+            or function.name not in holdings.functions
             or first + count > intake.reserved
             or holdings.count + count > limits.max_jobs
             or holdings.bytes + size > limits.max_bytes
-            or not (uniques is None or function.joinable.keys().isdisjoint(uniques))
+            or (named and not function.joinable.keys().isdisjoint(uniques))
         ):
             return False
         clock = int((now + holdings.epoch) * 1e6)
-        records = [
-            new_record(
-                (number, name, priority, unique, unique if named else None, clock, 0, payload, length, b"", 0, 0, b"")
-            )
-            for number, length, (_, unique, payload) in zip(range(first, first + count), sizes, arrived, strict=True)
-        ]
+        run = Run(client, function, priority, first, uniques, payloads, clock, size=size, named=named)
         intake.next_id = first + count
         holdings.count += count
         holdings.bytes += size
         holdings.payload_bytes += size
         function.arriving += count
-        run = Run(client, function, records, size, named)
         if self._volatile:
             self.queue(run)
             client.created_run(first, count)
             return True
-        if uniques is not None:
+        if named:
             function.joinable.update(dict.fromkeys(uniques, run))
         batch = self._batches.gathering
-        batch.changes.adds += records
+        batch.changes.runs.append(run)
         batch.size += size + count * OVERHEAD
         batch.jobs.append(run)
         batch.runs.append(run)
@@ -133,8 +124,7 @@ class Runs:
 
     def make(self, run: Run, key: bytes) -> Job:
         """The job of the run with this key, for somebody who joins it."""
-        (record,) = (record for record in run.records if record.join_key == key)
-        (job,) = run.jobs([record], self._holdings.handle_format)
+        job = run.job(run.uniques.index(key), self._holdings.handle_format)
         run.made[job.id] = job
         self._holdings.remember(job)
         return job
@@ -143,68 +133,69 @@ class Runs:
 
     def queue(self, run: Run) -> None:
         """Somebody may have its jobs from now on."""
-        function, holdings, records = run.function, self._holdings, run.records
-        priority, count, limits = records[0].priority, len(records), holdings.limits
+        function, holdings, priority, count = run.function, self._holdings, run.priority, run.count
         function.arriving -= count
         function.tallies[priority].submitted += count
         holdings.touched.add(function)
         holdings.count_queued(function, priority, count)
-        line = function.lines[priority]
+        line, limits = function.lines[priority], holdings.limits
         window = limits.window if len(holdings.jobs) < limits.windows else limits.small_window
-        room = 0 if line.on_disk else max(0, window - len(line.ready))
+        room = 0 if line.on_disk else min(count, max(0, window - len(line.ready)))
         if room:
-            line.extend(self._remember(run, records[:room]))
+            line.extend(self._remember(run, room))
         if room < count:
-            line.leave(count - room, records[-1].id)
-            self._leave_to_store(run, records[room:])
+            line.leave(count - room, run.end - 1)
+            self._leave_to_store(run, room)
         if function.sleepers:
             self._sleepers.wake_for(function, count)
 
-    def _remember(self, run: Run, records: list[JobRecord]) -> list[Job]:
-        """These are jobs in memory from now on."""
-        holdings, stored = self._holdings, not self._volatile
-        jobs = run.jobs(records, holdings.handle_format)
+    def _remember(self, run: Run, count: int) -> list[Job]:
+        """The first ones are jobs in memory from now on."""
+        holdings, stored, make, handle = self._holdings, not self._volatile, run.job, self._holdings.handle_format
+        jobs = [make(index, handle) for index in range(count)]
         for job in jobs:
             job.queued, job.stored = True, stored
-        holdings.jobs.update(zip([record.id for record in records], jobs, strict=True))
+        holdings.jobs.update(zip(range(run.first, run.first + count), jobs, strict=True))
         if run.named:
-            run.function.joinable.update(zip([record.unique for record in records], jobs, strict=True))
+            run.function.joinable.update(zip(run.uniques, jobs, strict=False))
         if stored and holdings.payload_bytes > holdings.limits.memory:
             for job in jobs:
                 holdings.release_payload(job)
         return jobs
 
-    def _leave_to_store(self, run: Run, records: list[JobRecord]) -> None:
-        """Of these memory knows how many there are, beside those that somebody joined."""
-        intake, name = self._intake, run.function.name
+    def _leave_to_store(self, run: Run, start: int) -> None:
+        """Of those from there on memory knows how many there are, beside those that somebody joined."""
+        intake, records = self._intake, None
         if self._volatile:
+            records = run.records(start)
             self._batches.gathering.changes.adds += records
         elif run.named:
-            self._forget_keys(run, records)
+            self._forget_keys(run, start)
         if run.named and self._reading.busy:
-            intake.spilled.update({(name, record.unique): record for record in records})
-        self._holdings.payload_bytes -= sum([record.size for record in records])
+            spilled = {(run.name, record.unique): record for record in records or run.records(start)}
+            intake.spilled.update(spilled)
+        self._holdings.payload_bytes -= sum(map(len, run.payloads[start:]))
         for job in run.made.values():
-            if job.id >= records[0].id:
+            if job.id >= run.first + start:
                 job.payload = None  # it is not counted any more
                 intake.spill(job)
 
     @staticmethod
-    def _forget_keys(run: Run, records: list[JobRecord]) -> None:
+    def _forget_keys(run: Run, start: int) -> None:
         joinable = run.function.joinable
-        for record in records:
-            if joinable[record.unique] is run:
-                del joinable[record.unique]
+        for unique in run.uniques[start:]:
+            if joinable[unique] is run:
+                del joinable[unique]
 
     def refuse(self, run: Run) -> None:
         """Its commit failed: nothing is kept of it."""
         function, holdings, made = run.function, self._holdings, run.made
-        rest = [record.size for record in run.records if record.id not in made]
-        function.arriving -= len(rest)
-        holdings.count -= len(rest)
-        holdings.bytes -= sum(rest)
-        holdings.payload_bytes -= sum(rest)
+        count, size = run.count - len(made), run.size - sum(job.size for job in made.values())
+        function.arriving -= count
+        holdings.count -= count
+        holdings.bytes -= size
+        holdings.payload_bytes -= size
         if run.named:
-            self._forget_keys(run, run.records)
+            self._forget_keys(run, 0)
         for job in made.values():
             self._intake.unmake(job)

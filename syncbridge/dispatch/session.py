@@ -26,8 +26,6 @@ _MAX_UNIQUE = p.MAX_UNIQUE
 MAX_CLIENT_ID = 127
 #: CAN_DO_TIMEOUT counts milliseconds, but no worker gets less than this, seconds.
 _LEAST_TIMEOUT = 1.0
-#: So many packets that arrive together are looked at for being submits of one kind.
-_RUN = 8
 #: The latest time a job can be due, Unix time: the year 9999.
 _LAST_SECOND = 253_402_300_799
 
@@ -114,32 +112,24 @@ class Session:
         """Take bytes from the peer and act on every complete packet."""
         if self.closing:
             return
-        packets = self._reader.receive(data)
         if self._inbox or self._grabbing is not None or self.blocked:
-            self._inbox.extend(packets)
+            self._inbox.extend(self._reader.receive(data))
             self.resume(now)
-        elif len(packets) < _RUN or not self._submit_run(packets, now):
-            self._work(packets, now)
+            return
+        data = self._reader.join(data)
+        self._work(self._reader.cut(data, self._submit_run(data, now)), now)
 
-    def _submit_run(self, packets: list[p.Packet], now: float) -> bool:
-        """Take all packets, if they are SUBMIT_JOB_BG for one function and nothing is unusual about them."""
-        run: list[list[bytes]] = []
-        name = packets[0][1].partition(b"\0")[0]
-        for kind, body in packets:
-            if kind != p.SUBMIT_JOB_BG:
-                return False
-            job = body.split(b"\0", 2)
-            if len(job) != 3 or job[0] != name or len(job[1]) > _MAX_UNIQUE:
-                return False
-            run.append(job)
+    def _submit_run(self, data: bytes, now: float) -> int:
+        """Take the SUBMIT_JOB_BG for one function that come first, if nothing is unusual; returns where they end."""
+        run = self._reader.submits(data)
+        if run is None:
+            return 0
         self._holdings.now = now
-        self._unanswered += len(run)
-        if not self._queue_run(self, name, NORMAL, run, now):
-            self._unanswered -= len(run)
-            return False
-        if self._reader.error is not None:
-            self.closing = True
-        return True
+        self._unanswered += len(run.payloads)
+        if self._queue_run(self, run.function, NORMAL, run.uniques, run.payloads, now):
+            return run.end
+        self._unanswered -= len(run.payloads)
+        return 0
 
     def resume(self, now: float) -> None:
         """Work on the inbox until it is empty or the peer has too much to read."""

@@ -166,3 +166,45 @@ def test_any_bytes_give_items_or_protocol_error_whatever_the_cuts(stream: bytes,
     for kind, body in expected:
         assert kind in range(p.MISDIRECTED, p.LAST_TYPE + 1)
         assert isinstance(body, bytes)
+
+
+SUBMITS = [p.request(p.SUBMIT_JOB_BG, b"f", b"u%d" % n, b"payload %d" % n) for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("first", "rest", "taken"),
+    [
+        (SUBMITS, [], 3),
+        (SUBMITS, [b"version\n", p.request(p.ECHO_REQ, b"x"), *SUBMITS], 3),
+        (SUBMITS, [p.request(p.SUBMIT_JOB_BG, b"function", b"", b"")], 3),
+        (SUBMITS, [p.request(p.SUBMIT_JOB, b"f", b"", b"")], 3),
+        (SUBMITS, [p.request(p.SUBMIT_JOB_BG, b"f", b"u" * 65, b"")], 3),
+        (SUBMITS, [p.request(p.SUBMIT_JOB_BG, b"f", b"no payload")], 3),
+        (SUBMITS, [p.request(p.SUBMIT_JOB_BG, b"f", b"", bytes(5000))], 3),
+        (SUBMITS, [p.response(p.SUBMIT_JOB_BG, b"f", b"", b"")], 3),
+        (SUBMITS, [b"\0REX" + bytes(8), *SUBMITS], 3),
+        ([p.request(p.SUBMIT_JOB_BG, b"f", b"u" * 64, bytes(n)) for n in range(3)], [], 3),
+        ([p.request(p.SUBMIT_JOB_BG, b"f" * 512, b"", b"")] * 2, [], 2),
+        ([], [p.request(p.SUBMIT_JOB_BG, b"f" * 513, b"", b"")] * 2, 0),
+        ([], [p.request(p.SUBMIT_JOB_BG, b"", b"", b"")] * 2, 0),
+        ([], [p.request(p.SUBMIT_JOB_BG, b"", b"u", b"payload")] * 2, 0),
+        ([], [p.request(p.SUBMIT_JOB_BG, b"f")] * 2, 0),
+        ([], [p.request(p.SUBMIT_JOB_HIGH_BG, b"f", b"", b"")] * 2, 0),
+        ([], [SUBMITS[0], p.request(p.SUBMIT_JOB_BG, b"g", b"", b"")], 0),
+        ([], [SUBMITS[0]], 0),
+        ([], [b"status\n", *SUBMITS], 0),
+        ([], [], 0),
+    ],
+)
+def test_submits_are_the_packets_that_they_are_read_from(first: list[bytes], rest: list[bytes], taken: int) -> None:
+    stream = b"".join(first + rest)
+    for size in (len(stream), *range(len(stream), max(0, len(stream) - 300), -7)):
+        plain, reader = p.PacketReader(max_packet=4096), p.PacketReader(max_packet=4096)
+        packets = plain.receive(stream[:size])
+        data = reader.join(stream[:size])
+        run = reader.submits(data)
+        found = [] if run is None else [b"\0".join((run.function, *job)) for job in zip(*run[1:3], strict=True)]
+        assert [*((p.SUBMIT_JOB_BG, body) for body in found), *reader.cut(data, run.end if run else 0)] == packets
+        assert (reader.held, str(reader.error)) == (plain.held, str(plain.error))
+        assert len(found) == taken or size < len(stream)
+        assert reader.receive(stream[size:]) == plain.receive(stream[size:])

@@ -241,16 +241,17 @@ class Simulation:
         count = choice([1, 2, 4])
         named = self.random.sample([b"u", b"v", b"w", b"x", b"y", b"z"], count)
         odd = [*named[:-1], choice([b"", b"-", named[0]])]
-        run = []
-        for unique in choice([[b""] * count, named, named, odd]):
+        uniques = choice([[b""] * count, named, named, odd])
+        payloads = []
+        for unique in uniques:
             self.counter += 1
             payload = b"payload %d" % self.counter
             key = None if function not in PLAIN else join_key(unique, payload)
             blind = bool(self.queue.away)
             self.undecided.append(Submission(client, function, priority, payload, key, True, 0.0, blind))
-            run.append([function, unique, payload])
-        if not self.queue.submit_run(client, function, priority, run, self.now):
-            for _, unique, payload in run:
+            payloads.append(payload)
+        if not self.queue.submit_run(client, function, priority, uniques, payloads, self.now):
+            for unique, payload in zip(uniques, payloads, strict=True):
                 self.queue.submit(client, function, priority, unique, payload, True, self.now)
         self.decide()
 
@@ -258,7 +259,7 @@ class Simulation:
         """The core decided on some submissions: do the same."""
         answers: list[tuple[FakeClient, Any]] = []
         for client, about, _ in self.queue._batches.gathering.answers:
-            each = [Created(record.id) for record in about.records] if isinstance(about, Run) else [about]
+            each = [Created(number) for number in range(about.first, about.end)] if isinstance(about, Run) else [about]
             answers += [(cast(FakeClient, client), one) for one in each]
         for fake, about in answers[len(self.answers) :]:
             self.decided(fake, about)
@@ -598,6 +599,7 @@ class Simulation:
             self.disconnect(worker)
 
     def disconnect(self, worker: FakeWorker) -> None:
+        self.queue.now = self.now
         self.queue.disconnect(worker.state)
         for entry in self.running():
             if entry.worker is worker:

@@ -323,14 +323,13 @@ def test_a_run_looks_for_all_its_uniques_in_one_read() -> None:
     store = Counting()
     Bench(store).put(*[b"f"] * 2, unique=b"u")
     bench = Bench(store)
-    run = [[b"f", unique, b"payload"] for unique in (b"t", b"u", b"v")]
-    assert bench.queue.submit_run(bench.client, b"f", 1, run, 0.0)
+    assert bench.queue.submit_run(bench.client, b"f", 1, [b"t", b"u", b"v"], [b"payload"] * 3, 0.0)
     assert bench.queue.take() is None
     bench.commit()
     new, joined, newer = bench.client.answers
     assert (joined, newer - new, store.lookups) == (1, 1, 1)
     assert bench.queue.batch_size == 0
-    assert bench.queue.submit_run(bench.client, b"f", 1, [[b"f", b"", b"payload"]] * 3, 0.0)
+    assert bench.queue.submit_run(bench.client, b"f", 1, [b""] * 3, [b"payload"] * 3, 0.0)
     bench.commit()
     assert (bench.client.answers[3:], store.lookups) == ([newer + 1, newer + 2, newer + 3], 1)
 
@@ -341,8 +340,7 @@ def test_a_run_joins_what_was_left_to_the_store_while_it_was_looked_for() -> Non
     other = bench.client.__class__()
     bench.queue.submit(other, b"f", 1, b"u", b"", True, 0.0)
     assert bench.read()
-    run = [[b"f", unique, b""] for unique in (b"t", b"u")]
-    assert bench.queue.submit_run(bench.client, b"f", 1, run, 0.0)
+    assert bench.queue.submit_run(bench.client, b"f", 1, [b"t", b"u"], [b"", b""], 0.0)
     seen = [(read, read.ask(bench.store)) for read in bench.queue.take_reads()]
     batch = bench.queue.take()
     assert batch
@@ -359,7 +357,7 @@ def test_a_run_is_nobodys_until_its_commit_is_through() -> None:
     bench = Bench(window=1)
     other = bench.client.__class__()
     bench.put(b"f")
-    assert bench.queue.submit_run(bench.client, b"f", 1, [[b"f", b"u%d" % n, b"payload"] for n in range(3)], 0.0)
+    assert bench.queue.submit_run(bench.client, b"f", 1, [b"u%d" % n for n in range(3)], [b"payload"] * 3, 0.0)
     batch = bench.queue.take()
     assert batch
     bench.store.commit(batch.changes)

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from syncbridge.dispatch.job import JobRecord
+from syncbridge.dispatch.run import Run
 
 READY: Final = 0
 SCHEDULED: Final = 1
@@ -98,10 +99,13 @@ class Changes:
     settings: dict[bytes, bytes | None] = field(default_factory=dict)
     #: The first job id of the next process; 0 leaves it as it is.
     reserve: int = 0
+    #: More adds, many at a time; their ids may lie between those of `adds`.
+    runs: list[Run] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(
             self.adds
+            or self.runs
             or self.removes
             or self.attempts
             or self.moves
@@ -114,10 +118,19 @@ class Changes:
     @property
     def only_removes(self) -> bool:
         """Beside jobs that are over, and how they ended, there is nothing."""
-        return not (self.adds or self.attempts or self.moves or self.reserve or self.settings or self.expire_results)
+        others = self.attempts or self.moves or self.reserve or self.settings or self.expire_results
+        return not (self.adds or self.runs or others)
 
     def __len__(self) -> int:
-        return len(self.adds) + len(self.removes) + len(self.attempts) + len(self.moves)
+        added = len(self.adds) + sum(run.count for run in self.runs)
+        return added + len(self.removes) + len(self.attempts) + len(self.moves)
+
+    def unroll(self) -> None:
+        """Make the runs adds like all others, for a store that takes them one by one."""
+        if self.runs:
+            runs, self.runs = self.runs, []
+            self.adds += [record for run in runs for record in run.records()]
+            self.adds.sort(key=lambda record: record.id)
 
 
 class StoredBacklog(NamedTuple):

@@ -124,6 +124,7 @@ class MemcachedStore:
     # -- writing (commit thread) ---------------------------------------------------------------------------------
 
     def commit(self, changes: Changes) -> None:
+        changes.unroll()
         try:
             self._commit(changes)
         except ERRORS as error:

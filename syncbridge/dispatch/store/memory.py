@@ -39,6 +39,7 @@ class MemoryStore:
         self._settings: dict[bytes, bytes] = {}
 
     def commit(self, changes: Changes) -> None:
+        changes.unroll()
         jobs = self._jobs
         with self._lock:
             for record in changes.adds:

@@ -92,6 +92,7 @@ class RedisStore:
     # -- writing (commit thread) ---------------------------------------------------------------------------------
 
     def commit(self, changes: Changes) -> None:
+        changes.unroll()
         try:
             self._commit(changes)
         except (RedisError, OSError) as error:

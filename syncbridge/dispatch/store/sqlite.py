@@ -13,10 +13,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from syncbridge.dispatch.job import JobRecord
+from syncbridge.dispatch.run import Run
 from syncbridge.dispatch.store import (
     READY,
     SCHEDULED,
@@ -60,6 +62,7 @@ class _Insert(NamedTuple):
 
 
 _PLAIN = _Insert("INSERT INTO job (id, submitted, payload)", 3, (0, 1, 2))
+_TITLED = _Insert("INSERT INTO job (id, submitted, payload, uniq)", 4, (0, 1, 2, 3))
 _NAMED = _Insert("INSERT INTO job (id, submitted, payload, uniq, join_key)", 4, (0, 1, 2, 3, 3))
 _ANY = _Insert(
     "INSERT INTO job (id, submitted, payload, uniq, join_key, attempts, reducer, state, due, note)",
@@ -171,7 +174,7 @@ class SqliteStore:
 
     def _apply(self, changes: Changes) -> bool:
         """In large statements, trusting `changes`; False (or IntegrityError): that was wrong."""
-        self._add(changes.adds)
+        self._add(changes.adds, changes.runs)
         if changes.moves and self._move(changes.moves) != len(changes.moves):
             return False
         if changes.attempts:
@@ -180,6 +183,7 @@ class SqliteStore:
 
     def _apply_what_fits(self, changes: Changes) -> bool:
         """The same, job by job, leaving out what is done already."""
+        changes.unroll()
         for record in changes.adds:
             if self._writer.execute(_FIND, (record.id,)).fetchone() is None:
                 self._add([record])
@@ -197,10 +201,17 @@ class SqliteStore:
         sql = "SELECT 1 FROM job WHERE id=?"
         return place is not None and self._writer.execute(sql, (place.first | number,)).fetchone() is not None
 
-    def _add(self, adds: list[JobRecord]) -> None:
-        plain: list[Any] = []
-        named: list[Any] = []
-        others: list[Any] = []
+    def _add(self, adds: list[JobRecord], runs: Sequence[Run] = ()) -> None:
+        rows: dict[_Insert, list[Any]] = {_PLAIN: [], _TITLED: [], _NAMED: [], _ANY: []}
+        plain, titled, named, others = rows.values()
+        for run in runs:
+            if run.named or any(run.uniques):
+                into = named if run.named else titled
+                for values in zip(self._place_run(run), repeat(run.submitted), run.payloads, run.uniques, strict=False):
+                    into += values
+            else:
+                for three in zip(self._place_run(run), repeat(run.submitted), run.payloads, strict=False):
+                    plain += three
         places: dict[PlaceKey, list[int]] = {}
         for number, name, priority, unique, join, submitted, attempts, payload, size, reducer, state, due, note in adds:
             assert number <= MAX_ID
@@ -208,18 +219,24 @@ class SqliteStore:
             place = places.get(key) or self._first(key, places)
             place[1] += 1
             place[2] += size
-            if attempts or reducer or state or due or note or join != (unique or None):
+            if attempts or reducer or state or due or note or (join is not None and join != unique):
                 rare = unique or None, join, attempts or None, reducer or None, state or None, due or None, note or None
                 others += (place[0] | number, submitted, payload, *rare)
             elif unique:
-                named += (place[0] | number, submitted, payload, unique)
+                into = titled if join is None else named
+                into += (place[0] | number, submitted, payload, unique)
             else:
                 plain += (place[0] | number, submitted, payload)
         for key, (_, jobs, size) in places.items():
             self._places.count(key, jobs, size)
-        self._insert(_PLAIN, plain)
-        self._insert(_NAMED, named)
-        self._insert(_ANY, others)
+        for insert, some in rows.items():
+            self._insert(insert, some)
+
+    def _place_run(self, run: Run) -> range:
+        """Count the jobs of the run; returns their row numbers."""
+        assert run.end <= MAX_ID
+        first = self._places.count((run.name, run.priority, READY), run.count, run.size).first | run.first
+        return range(first, first + run.count)
 
     def _first(self, key: PlaceKey, places: dict[PlaceKey, list[int]]) -> list[int]:
         """A new entry of `places`: the place's first row number, no jobs and no bytes counted yet."""

@@ -42,6 +42,7 @@ class SqlStore:
         return self._writer.sync_seconds
 
     def commit(self, changes: Changes) -> None:
+        changes.unroll()
         self._writer.commit(changes)
 
     def backlogs(self) -> list[StoredBacklog]:
