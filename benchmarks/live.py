@@ -10,13 +10,16 @@ the time from a row's commit to its hash. Catching up is timed from sysbench's e
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from subprocess import Popen
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -30,8 +33,42 @@ from tests.servers import MariaDB, Redis
 
 #: Rows a second of the probe.
 PROBES = 50
+#: Seconds that sysbench runs longer, so that no probe is without it.
+LONGER = 2
 NAMES = [*(f"sbtest{number + 1}" for number in range(sysbench.TABLES)), LAST]
 MAPPINGS = [MAPPING] + [{"table": f"bench.{name}", "key": f"{name}:{{id}}", "type": "hash"} for name in NAMES]
+
+
+@dataclass(slots=True)
+class Runs:
+    """Figures of each run: rows written a second; percentiles of the probe's lag, s; seconds until all was in Redis."""
+
+    alone: list[float] = field(default_factory=list)
+    mirrored: list[float] = field(default_factory=list)
+    lag: dict[float, list[float]] = field(default_factory=lambda: {50: [], 99: [], 100: []})
+    behind: list[float] = field(default_factory=list)
+
+
+def mirrored(
+    server: MariaDB, store: Redis, stages: Stages, load: Callable[[], Popen[str]], seconds: int, runs: Runs
+) -> None:
+    """One run of sysbench and the probe beside it."""
+    server.execute(f"DELETE FROM bench.{LAST}")
+    count = PROBES * seconds
+    first = len(runs.mirrored) * count
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process, store.client() as client:
+        running = load()
+        writer = process.submit(write, server.port, first, count, PROBES)
+        came = arrivals(store, first, count, writer)
+        wrote = sysbench.result(running)
+        began = time.perf_counter()
+        write_last(server)
+        wait_for_last(client, stages)
+        runs.behind.append(time.perf_counter() - began)
+        waits = [there - here for here, there in zip(writer.result()[1], came, strict=True)]
+    runs.mirrored.append(wrote.row_changes / wrote.seconds)
+    for percent, found in runs.lag.items():
+        found.append(percentile(waits, percent))
 
 
 def main() -> int:
@@ -45,48 +82,31 @@ def main() -> int:
     report = Report(options)
     if not report.has("sysbench", sysbench.install):
         return report.finish()
-    settings = [f"--{name}={getattr(options, name)}" for name in ("threads", "rate")] + [f"--time={options.seconds}"]
-    folder = Path(tempfile.mkdtemp(prefix="live-"))
-    try:
-        with (
-            ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process,
-            MariaDB(binlog_row_metadata="FULL", innodb_buffer_pool_size="512M") as server,
-            Redis(appendonly=True, appendfsync="everysec", notify_keyspace_events="Kh") as store,
-        ):
-            create_tables(server)
-            create_last(server)
-            sysbench.prepare(server, options.rows)
-            rates: dict[str, list[float]] = {"sysbench alone": [], "sysbench, mirrored": []}
-            lag: dict[str, list[float]] = {"p50": [], "p99": [], "max": []}
-            behind: list[float] = []
+    outlasting = options.seconds + LONGER
+    settings = [f"--threads={options.threads}", f"--rate={options.rate}", f"--time={outlasting}"]
+    runs = Runs()
+    with (
+        tempfile.TemporaryDirectory(prefix="live-") as folder,
+        MariaDB(binlog_row_metadata="FULL", innodb_buffer_pool_size="512M") as server,
+        Redis(appendonly=True, appendfsync="everysec", notify_keyspace_events="Kh") as store,
+    ):
+        create_tables(server)
+        create_last(server)
+        sysbench.prepare(server, options.rows)
+        load = partial(sysbench.start, server, options.rows, "run", *settings)
+        for _ in range(options.runs):
+            wrote = sysbench.result(load())
+            runs.alone.append(wrote.row_changes / wrote.seconds)
+        with Stages(Path(folder), server, store, MAPPINGS) as stages:
+            stages.start_capture()
+            stages.wait_current()
             for _ in range(options.runs):
-                load = sysbench.result(sysbench.start(server, options.rows, "run", *settings))
-                rates["sysbench alone"].append(load.row_changes / load.seconds)
-            with Stages(folder / "pipeline", server, store, MAPPINGS) as stages, store.client() as client:
-                stages.start_capture()
-                stages.wait_current()
-                for run in range(options.runs):
-                    server.execute(f"DELETE FROM bench.{LAST}")
-                    first, count = run * PROBES * options.seconds, PROBES * options.seconds
-                    running = sysbench.start(server, options.rows, "run", *settings)
-                    writer = process.submit(write, server.port, first, count, PROBES)
-                    came = arrivals(store, first, count, writer)
-                    load = sysbench.result(running)
-                    began = time.perf_counter()
-                    write_last(server)
-                    wait_for_last(client, stages)
-                    behind.append(time.perf_counter() - began)
-                    waits = [there - here for here, there in zip(writer.result()[1], came, strict=True)]
-                    rates["sysbench, mirrored"].append(load.row_changes / load.seconds)
-                    for name, percent in (("p50", 50), ("p99", 99), ("max", 100)):
-                        lag[name].append(percentile(waits, percent))
-            stages.verify()
-    finally:
-        shutil.rmtree(folder)
+                mirrored(server, store, stages, load, options.seconds, runs)
+        stages.verify()
     report.note(f"{options.threads} connections of sysbench; `verify` found 0 differences.")
-    report.table("rows written/s", rates, plot=True)
-    report.table("lag, s", {f"commit to Redis, {name}": found for name, found in lag.items()}, plot=True)
-    report.table("after sysbench's end, s", {"until everything is in Redis": behind})
+    report.table("rows written/s", {"sysbench alone": runs.alone, "sysbench, mirrored": runs.mirrored}, plot=True)
+    report.table("lag, s", {f"commit to Redis, p{percent}": found for percent, found in runs.lag.items()}, plot=True)
+    report.table("after sysbench's end, s", {"until everything is in Redis": runs.behind})
     return report.finish()
 
 
