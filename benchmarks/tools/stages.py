@@ -84,7 +84,7 @@ class Stages:
     def start_capture(self) -> None:
         self._spawn("capture")
 
-    def wait_current(self) -> None:
+    def wait_current(self, patience: float = 60) -> None:
         """Until every table was read, and every lane has carried something to Redis."""
 
         def current() -> bool:
@@ -94,7 +94,7 @@ class Stages:
                 read = len(snapshots) == self._tables and all(row.status == "done" for row in snapshots)
                 return read and client.hlen(marks_key(NAME)) == self._lanes
 
-        eventually(current, timeout=60, message=self.log)
+        eventually(current, timeout=patience, message=self.log)
 
     def captured(self) -> tuple[str, int]:
         """Up to where in the binlog everything is in the queue: file, position."""

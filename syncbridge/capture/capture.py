@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -427,12 +427,17 @@ class Capture:
 
     def sweep(self, db: str, table: str, version: str) -> None:
         """Remove the table's keys older than `version`, behind a barrier."""
-        self._delivery.barrier(sweep_event(self._transaction, db, table, version, _now_us()), self.idle)
+        self.sweep_all([(db, table, version)])
+
+    def sweep_all(self, tables: Iterable[tuple[str, str, str]]) -> None:
+        """The same for many (db, table, version), behind one barrier."""
+        now = _now_us()
+        self._delivery.barrier([sweep_event(self._transaction, *table, now) for table in tables], self.idle)
 
     def _sweep_definition(self, db: str, table: str, definition: str) -> None:
         """Remove the keys of a mapping that is no longer configured."""
         version = self._transaction.version(0)
-        self._delivery.barrier(sweep_event(self._transaction, db, table, version, _now_us(), [definition]), self.idle)
+        self._delivery.barrier([sweep_event(self._transaction, db, table, version, _now_us(), [definition])], self.idle)
 
 
 def _now_us() -> int:

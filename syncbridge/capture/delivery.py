@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from syncbridge import metrics
@@ -104,10 +104,11 @@ class Delivery:
         for lane in range(self.lanes.count):
             self.queue.probe(lane, workload, token)
 
-    def barrier(self, one: Event, idle: Callable[[float], None]) -> None:
-        """Wait until the lanes are empty, submit a sweep, wait until it is done (DESIGN P2). Raises Stopped."""
+    def barrier(self, sweeps: Iterable[Event], idle: Callable[[float], None]) -> None:
+        """Wait until the lanes are empty, submit sweeps, wait until they are done (DESIGN P2). Raises Stopped."""
         self.wait_until_empty(idle)
-        self.lanes.add(0, one, 0)
+        for one in sweeps:
+            self.lanes.add(0, one, 0)
         self.wait_until_empty(idle)
 
     def wait_until_empty(self, idle: Callable[[float], None]) -> None:

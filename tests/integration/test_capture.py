@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ import pytest
 
 from syncbridge.capture.capture import Capture
 from syncbridge.capture.connection import ConnectionSettings, connect
+from syncbridge.capture.delivery import Delivery
 from syncbridge.capture.schema import load_tables
-from syncbridge.capture.snapshot import packets, rows, scan
+from syncbridge.capture.snapshot import packets, rows, scan, snapshots
 from syncbridge.capture.snapshot.select import row_values, select_list
 from syncbridge.config import parse_config
 from syncbridge.errors import ConfigError, PermanentError, PositionLost, TransientError
@@ -547,6 +548,35 @@ def test_a_lost_state_is_no_first_start(pipeline: Callable[..., Pipeline], sourc
         eventually(lambda: one.error is not None, timeout=10)
     assert isinstance(one.error, PositionLost)
     assert "syncbridge snapshot" in one.error.hint
+
+
+@on_mariadb
+def test_many_tables_are_swept_together(
+    pipeline: Callable[..., Pipeline], source: SqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    barriers: list[int] = []
+    barrier = Delivery.barrier
+
+    def counted(delivery: Delivery, sweeps: Iterable[Event], idle: Callable[[float], None]) -> None:
+        its = list(sweeps)
+        barriers.append(len(its))
+        barrier(delivery, its, idle)
+
+    monkeypatch.setattr(Delivery, "barrier", counted)
+    monkeypatch.setattr(snapshots, "SWEEP_WAIT", 60.0)
+    monkeypatch.setattr(snapshots, "MANY_SWEEPS", 5)
+    for number in range(12):
+        source.execute(f"CREATE TABLE t{number} (id INT PRIMARY KEY)", f"INSERT INTO t{number} VALUES ({number})")
+    one = pipeline(table="*", key="{_table}:{id}")
+    with one.running():
+        one.agrees_done()
+    print(f"12 tables swept at {len(barriers)} barriers: {barriers}")
+    assert sum(barriers) == 12
+    assert len(barriers) <= 3  # at five or more each, and at the end
+    swept = {event["source"]["table"]: event["version"] for event in one.queue.events if event["op"] == "t"}
+    read = {event["source"]["table"]: event["version"] for event in one.queue.events if event["op"] == "r"}
+    assert swept == read
+    assert len(read) == 12
 
 
 def test_one_table_without_a_key_under_a_wildcard_stops_no_other(

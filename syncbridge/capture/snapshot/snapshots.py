@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: Rows read again in one go.
 REREAD_BATCH = 200
+#: Tables that are read wait for others, to be swept together: so many of them, so many seconds at most.
+MANY_SWEEPS, SWEEP_WAIT = 100, 1.0
 #: How often an idle one asks the state whether a table waits, beside every request made here, seconds.
 LOOK_INTERVAL = 0.5
 
@@ -48,8 +50,8 @@ class Emitter(Protocol):
     def when_durable(self, action: Callable[[], None]) -> None:
         """Flush the lanes; run the action once everything emitted so far is durable in the queue."""
 
-    def sweep(self, db: str, table: str, version: str) -> None:
-        """Barrier: wait until the lanes are empty, remove the table's keys older than `version`, wait again."""
+    def sweep_all(self, tables: Iterable[tuple[str, str, str]]) -> None:
+        """Barrier: wait until the lanes are empty, remove each db.table's keys older than a version, wait again."""
 
     def idle(self, timeout: float) -> None:
         """Let the queue breathe for at most `timeout` seconds."""
@@ -89,6 +91,7 @@ class Snapshots:
         self._under_way: dict[Name, UnderWay] = {}
         self._waiting: deque[SnapshotRow] = deque()  # tables to be read after those
         self._sweeps: deque[SnapshotRow] = deque()  # tables that are read and durable
+        self._sweep_by = 0.0  # when those wait no longer for others, monotonic
         self._next_look = 0.0  # when to look into the state for tables to read
         self._stale = 0  # chunks up to this token were read from a server that is the source no longer
         self._chunks: dict[int, Chunk] = {}
@@ -198,8 +201,11 @@ class Snapshots:
 
     @property
     def sweep_due(self) -> bool:
-        """A table is read and durable: finish_sweeps() has work."""
-        return bool(self._sweeps)
+        """Tables are read and durable, and finish_sweeps() has work. A barrier costs the same for one and for many."""
+        if not self._sweeps:
+            return False
+        reading = bool(self._under_way or self._waiting)
+        return not reading or len(self._sweeps) >= MANY_SWEEPS or time.monotonic() >= self._sweep_by
 
     # -- in capture's loop -------------------------------------------------------------------------------------------
 
@@ -282,21 +288,25 @@ class Snapshots:
         return True
 
     def finish_sweeps(self) -> None:
-        """Sweep a table that is read; called between transactions only, for it waits until the lanes are empty."""
+        """Sweep tables that are read; called between transactions only, for it waits until the lanes are empty."""
+        rows = list(self._sweeps)
+        self._emitter.sweep_all((row.db, row.table, row.first_version) for row in rows)
+        for row in rows:
+            self._sweeps.remove(row)
+            done = replace(
+                row,
+                status=DONE,
+                finished_at=time.time(),
+                last_version=max(row.last_version, self._emitter.position),
+            )
+            self._state.snapshots.save(done)
+            metrics.SNAPSHOT_RUNNING.labels(f"{row.db}.{row.table}").set(0)
+            log.info("snapshot of %s.%s done: %d rows", row.db, row.table, row.rows_done)
+
+    def _sweep_later(self, row: SnapshotRow) -> None:
         if not self._sweeps:
-            return
-        row = self._sweeps[0]
-        self._emitter.sweep(row.db, row.table, row.first_version)
-        self._sweeps.popleft()
-        done = replace(
-            row,
-            status=DONE,
-            finished_at=time.time(),
-            last_version=max(row.last_version, self._emitter.position),
-        )
-        self._state.snapshots.save(done)
-        metrics.SNAPSHOT_RUNNING.labels(f"{row.db}.{row.table}").set(0)
-        log.info("snapshot of %s.%s done: %d rows", row.db, row.table, row.rows_done)
+            self._sweep_by = time.monotonic() + SWEEP_WAIT
+        self._sweeps.append(row)
 
     def _collect(self) -> None:
         for chunk in self._reader.finished():
@@ -344,7 +354,7 @@ class Snapshots:
         while self._waiting:
             row = self._waiting.popleft()
             if row.status == SWEEPING:
-                self._sweeps.append(row)
+                self._sweep_later(row)
                 continue
             place = f"{row.db}.{row.table}"
             metrics.SNAPSHOT_RUNNING.labels(place).set(1)
@@ -418,7 +428,7 @@ class Snapshots:
         metrics.SNAPSHOT_ESTIMATE.labels(place).set(max(row.rows_estimate, row.rows_done))
         if row.status == SWEEPING:
             self._abandon(table.name)
-            self._sweeps.append(row)
+            self._sweep_later(row)
 
     def _emit_reread(self, chunk: Chunk, watermark: _Watermark) -> None:
         requests: list[Request] = chunk.order.purpose

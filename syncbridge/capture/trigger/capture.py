@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -411,13 +411,18 @@ class TriggerCapture:
 
     def sweep(self, db: str, table: str, version: str) -> None:
         """Remove the table's keys older than `version`, behind a barrier."""
-        self._delivery.barrier(sweep_event(self._session.intake.transaction, db, table, version, _now_us()), self.idle)
+        self.sweep_all([(db, table, version)])
+
+    def sweep_all(self, tables: Iterable[tuple[str, str, str]]) -> None:
+        """The same for many (db, table, version), behind one barrier."""
+        transaction, now = self._session.intake.transaction, _now_us()
+        self._delivery.barrier([sweep_event(transaction, *table, now) for table in tables], self.idle)
 
     def _sweep_definition(self, db: str, table: str, definition: str) -> None:
         """Remove the keys of a mapping that is no longer configured."""
         version = _version(self._rise(), 0)
         one = sweep_event(self._session.intake.transaction, db, table, version, _now_us(), [definition])
-        self._delivery.barrier(one, self.idle)
+        self._delivery.barrier([one], self.idle)
 
     def _rise(self) -> int:
         self._session.epoch.rise()
