@@ -158,11 +158,12 @@ class Batches:
 
     def arriving(self, number: int) -> bool:
         """It belongs to a run whose commit is not through: its row, where there is one, is nobody's yet."""
-        for batch in (self.gathering, self.committing):
-            for run in batch.runs:
-                if run.first <= number < run.end:
-                    return True
-        return False
+        return any(
+            run.first <= number < run.end
+            for batch in (self.committing, self.gathering)
+            if batch.runs and number >= batch.runs[0].first
+            for run in batch.runs
+        )
 
     def moving(self, number: int) -> bool:
         """Its row may not lie in its place yet."""

@@ -29,6 +29,7 @@ class Run:
     """
 
     __slots__ = (
+        "_indexes",
         "client",
         "count",
         "first",
@@ -71,11 +72,18 @@ class Run:
         self.named = named
         #: Those that are jobs already, by id.
         self.made: dict[int, Job] = {}
+        self._indexes: dict[bytes, int] = {}
 
     @property
     def end(self) -> int:
         """The id behind the last one."""
         return self.first + self.count
+
+    def index(self, key: bytes) -> int:
+        """Which of them has this join key."""
+        if not self._indexes:
+            self._indexes.update(zip(self.uniques, range(self.count), strict=True))
+        return self._indexes[key]
 
     def records(self, start: int = 0) -> list[JobRecord]:
         """The rows from this one on."""

@@ -124,7 +124,7 @@ class Runs:
 
     def make(self, run: Run, key: bytes) -> Job:
         """The job of the run with this key, for somebody who joins it."""
-        job = run.job(run.uniques.index(key), self._holdings.handle_format)
+        job = run.job(run.index(key), self._holdings.handle_format)
         run.made[job.id] = job
         self._holdings.remember(job)
         return job

@@ -83,7 +83,9 @@ class Turns:
                 except Exception:  # the others shall not wait for ever
                     logger.exception("what was looked for could not be taken in")
 
-        ask: Callable[[JobStore], Found] = lambda store: store.joinable(function, lookup.keys)  # noqa: E731
+        def ask(store: JobStore) -> Found:
+            return store.joinable(function, lookup.keys)
+
         self._reading.wanted.append(Read(ask, done, lambda error: done({})))
         return lookup
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -350,6 +351,24 @@ def test_a_run_joins_what_was_left_to_the_store_while_it_was_looked_for() -> Non
     bench.queue.reads_done(seen, 0.0)
     bench.commit()
     assert (other.answers, bench.client.answers[2:]) == ([3], [4, 3])
+
+
+def test_a_long_run_that_is_sent_again_at_once_joins_the_first_in_no_time() -> None:
+    bench = Bench()
+    other = bench.client.__class__()
+    bench.put(b"f")
+    uniques, payloads = [b"u%d" % n for n in range(20_000)], [b""] * 20_000
+    assert bench.queue.submit_run(bench.client, b"f", 1, uniques, payloads, 0.0)
+    assert not bench.queue.submit_run(other, b"f", 1, uniques, payloads, 0.0)
+    started = time.thread_time()
+    for unique in uniques:
+        bench.queue.submit(other, b"f", 1, unique, b"", True, 0.0)
+    used = time.thread_time() - started
+    print(f"{used:.2f} s of processor time for {len(uniques)} joins")
+    assert used < 1.0
+    bench.commit()
+    assert other.answers == bench.client.answers[1:] == list(range(2, 20_002))
+    assert bench.queue.jobs == 20_001
 
 
 def test_a_run_is_nobodys_until_its_commit_is_through() -> None:
