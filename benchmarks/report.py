@@ -43,7 +43,7 @@ STEPS = {
     "queue_backlog": "queue_backlog.py --jobs 1000000",
 }
 #: Sections that are measured only when they are named.
-LONG = {"scale_long": "scale.py --long"}
+LONG = {"scale_long": "scale.py --long", "snapshot_long": "snapshot.py --long"}
 #: Seconds that one script may take.
 PATIENCE, LONG_PATIENCE = 600, 7200
 TEMPLATE = ROOT / "benchmarks/performance.template.md"
