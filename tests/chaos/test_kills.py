@@ -164,13 +164,13 @@ def test_chunks_read_at_once_are_killed_and_resumed(
     filled = 15_000
     source.execute(f"INSERT INTO shop.items SELECT seq + 1000, 'first', 0 FROM shop.seq_1_to_{filled}")
     pipeline = Pipeline(tmp_path, source, redis_server, [{"table": "shop.items", "key": "item:{id}"}])
-    pipeline.settings["source"] |= {"snapshot_readers": 4, "snapshot_rate": 3000}  # under way at each kill
-    pipeline.write_config()
+    pipeline.settings["source"] |= {"snapshot_readers": 4, "snapshot_rate": 1000}
+    pipeline.write_config()  # slow, so that it is under way at each kill, however slow the machine
     pick = random.Random()
     done: list[int] = []
     with pipeline.running():
         with writing(source, threads=2) as writers:
-            for _ in range(3):
+            for victim in ("capture", "capture", "run"):
 
                 def further() -> bool:
                     with closing(State.open(pipeline.settings["state"], "shop")) as state:
@@ -180,7 +180,9 @@ def test_chunks_read_at_once_are_killed_and_resumed(
                     return row.rows_done > (done[-2] if len(done) > 1 else 0)
 
                 eventually(further, timeout=30, message=pipeline.log)
-                assert kill(pipeline, "capture", pick)
+                pipeline.settings["source"]["snapshot_rate"] = 0
+                pipeline.write_config()  # which a new run reads
+                assert kill(pipeline, victim, pick)
         pipeline.wait_ready(90)
         rows = wait_same(pipeline, "shop.items", "item:", timeout=120)
     committed = sum(writer.committed for writer in writers)
