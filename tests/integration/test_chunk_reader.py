@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from syncbridge.capture.connection import connect
-from syncbridge.capture.snapshot import scan
+from syncbridge.capture.snapshot import reader, scan
 from syncbridge.capture.snapshot.chunks import ChunkReader
 from syncbridge.capture.snapshot.orders import Chunk, ChunkOrder
 from syncbridge.capture.snapshot.scan import TableScan
@@ -166,6 +166,19 @@ def test_a_killed_connection_is_opened_again(readers: Readers) -> None:
         if number != own:
             source.execute(f"KILL {number}")
     assert len(readers.order(on).rows) == 5
+
+
+def test_idle_readers_keep_no_connection(source: SqlServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def connections() -> int:
+        return int(source.value("SELECT COUNT(*) FROM information_schema.processlist"))
+
+    monkeypatch.setattr(reader, "_IDLE", 0.1)
+    source.execute("CREATE TABLE t (id INT PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    before = connections()
+    with ended(Readers(source)) as readers:
+        for _ in range(3):
+            assert readers.order(readers.scan()).rows == [(1,)]
+            eventually(lambda: connections() <= before)
 
 
 def test_a_cancelled_order_is_left(readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import queue
 import random
 import threading
 import time
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 _PAUSE, _MAX_PAUSE = 0.5, 30.0
 #: Longest wait of a reader that was too fast, before it looks whether it is still wanted, seconds.
 _LOOK = 0.5
+#: How long connections wait for another order, seconds.
+_IDLE = 30.0
 
 
 class Reader(threading.Thread):
@@ -47,12 +50,20 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         try:
-            while (order := self._exchange.orders.get()) is not None and not self._stopping.is_set():
+            while (order := self._next_order()) is not None and not self._stopping.is_set():
                 self._serve(order)
         except BaseException as error:
             self._exchange.fail(error)
         finally:
             self._disconnect()
+
+    def _next_order(self) -> ChunkOrder | None:
+        """None: to end. Connections are not kept while there is nothing to read."""
+        try:
+            return self._exchange.orders.get(timeout=_IDLE)
+        except queue.Empty:
+            self._disconnect()
+            return self._exchange.orders.get()
 
     def _interrupted(self, timeout: float) -> bool:
         return self.resetting.wait(timeout) or self._stopping.is_set()
