@@ -14,6 +14,7 @@ DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "job-server.md").read
 
 
 def command(*names: str) -> object:
+    application.register()
     found = typer.main.get_command(application.app)
     for name in names:
         found = found.commands[name]  # type: ignore[attr-defined]
