@@ -28,7 +28,7 @@ from benchmarks.tools.figures import Report, arguments, median
 from benchmarks.tools.job_maker import job_maker
 from benchmarks.tools.missing import MissingPeer
 from benchmarks.tools.workload import TABLES, create_tables, write_workload
-from syncbridge.capture.binlog.events import Gtid, Rows
+from syncbridge.capture.binlog.events import Gtid, Rows, Single
 from syncbridge.capture.binlog.reader import BinlogReader
 from syncbridge.capture.binlog.stream import BinlogStream
 from syncbridge.capture.capture import COLLECT_SECONDS
@@ -128,15 +128,13 @@ def dump(server: MariaDB, start: Position) -> tuple[BinlogStream, BinlogReader]:
 def read_rows(server: MariaDB, start: Position, end: Position) -> Reading:
     stream, reader = dump(server, start)
     count = 0
-    events = stream.read(10)
+    stream.receive(10)
     watch = Stopwatch()
     while (reader.file, reader.pos) < (end.file, end.pos):
-        events = events or stream.read(10)
-        for event in events:
-            for item in reader.feed(event):
-                if type(item) is Rows:
-                    count += len(item.rows)
-        events = []
+        for item in reader.read(stream):
+            if isinstance(item, Rows):
+                count += len(item.rows)
+        stream.receive(10)
     reading = watch.read(count)
     stream.close()
     return reading
@@ -150,29 +148,28 @@ def read_json(server: MariaDB, start: Position, end: Position) -> Reading:
     lanes, _ = job_maker(LANES)
     transaction: Transaction | None = None
     flush_by = 0.0
-    events = stream.read(10)
+    stream.receive(10)
     watch = Stopwatch()
     while (reader.file, reader.pos) < (end.file, end.pos):
-        events = events or stream.read(10)
-        for event in events:
-            for item in reader.feed(event):
-                if type(item) is Rows:
-                    assert transaction is not None
-                    name, number = item.schema.table, len(item.rows)
-                    if name not in shapes:
-                        shapes[name] = Shape("bench", name, ("id",), TYPES[name], (), item.columns)
-                    now = time.time_ns() // 1000
-                    lanes.add_rows(transaction, shapes[name], item.op, item.rows, now, 2 * len(event) // number + 16)
-                    count += number
-                elif type(item) is Gtid:
-                    transaction = Transaction(
-                        pipeline="bench", epoch=1, server_id=1, gtid=item.gtid or "", file=item.file,
-                        file_number=int(item.file[-6:]), pos=item.pos, ts_us=item.ts * 1_000_000,
-                    )  # fmt: skip
-        events = []
+        for item in reader.read(stream):
+            if isinstance(item, Gtid | Single):
+                pos = item.start if isinstance(item, Single) else item.pos
+                transaction = Transaction(
+                    pipeline="bench", epoch=1, server_id=1, gtid=item.gtid or "", file=item.file,
+                    file_number=int(item.file[-6:]), pos=pos, ts_us=item.ts * 1_000_000,
+                )  # fmt: skip
+            if isinstance(item, Rows):
+                assert transaction is not None
+                name, number = item.schema.table, len(item.rows)
+                if name not in shapes:
+                    shapes[name] = Shape("bench", name, ("id",), TYPES[name], (), item.columns)
+                now = time.time_ns() // 1000
+                lanes.add_rows(transaction, shapes[name], item.op, item.rows, now, 2 * item.size // number + 16)
+                count += number
         if time.monotonic() > flush_by:
             lanes.flush()
             flush_by = time.monotonic() + COLLECT_SECONDS
+        stream.receive(10)
     lanes.flush()
     reading = watch.read(count)
     stream.close()

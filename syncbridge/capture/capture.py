@@ -182,44 +182,38 @@ class Capture:
 
     def _loop(self) -> None:
         stream, queue, bell = self._session.stream, self._queue, self._chunk_reader.bell
-        reader = BinlogReader(self._schema_for, skip_to=(self._session.file, self._session.pos))
+        reader = BinlogReader(
+            self._schema_for, in_doubt=self._in_doubt, skip_to=(self._session.file, self._session.pos)
+        )
         flush_by = 0.0
         while not self.stopping:
-            packets = stream.read(0)
-            for packet in packets:
-                self._feed(reader, packet)
-                if self._snapshots.expects_position:
+            received = stream.receive(0)
+            for item in reader.read(stream):
+                self._handle(item)
+                if self._snapshots.expects_position and not self._in_transaction:
                     self._snapshots.reached(reader.file, reader.pos)
+                if self._delivery.full:
+                    self._delivery.wait_for_room(self.idle)
                 if self.stopping:
                     break
             if self._snapshots.expects_position:
                 self._snapshots.reached(reader.file, reader.pos)
-            if packets and time.monotonic() < flush_by:
+            if received and time.monotonic() < flush_by:
                 continue
             self._flush()
             self._turn()
             flush_by = time.monotonic() + COLLECT_SECONDS
-            if not packets:
+            if not received:
                 select.select([stream.fileno(), queue.fileno(), bell.fileno()], [], [], TICK)
         self._drain()
 
-    def _feed(self, reader: BinlogReader, packet: bytes) -> None:
-        while True:
-            try:
-                for item in reader.feed(packet):  # a compressed transaction is one packet with many items
-                    self._handle(item, len(packet))
-                    if self._delivery.full:
-                        self._delivery.wait_for_room(self.idle)
-                    if self.stopping:
-                        return
-                return
-            except SchemaMismatch as error:
-                # Read shape and rows anew; until then, the table's row events are passed over (tables.py).
-                if self._config.source.snapshot == "never":
-                    raise
-                log.warning("%s: reading it again", error)
-                self._tables.blind(error.db, error.table, self._transaction.version(0))
-                self._snapshots.request(error.db, error.table, "its shape was in doubt")
+    def _in_doubt(self, mismatch: SchemaMismatch) -> None:
+        """Read shape and rows anew; until then, the table's row events are passed over (tables.py)."""
+        if self._config.source.snapshot == "never":
+            raise mismatch
+        log.warning("%s: reading it again", mismatch)
+        self._tables.blind(mismatch.db, mismatch.table, self._transaction.version(0))
+        self._snapshots.request(mismatch.db, mismatch.table, "its shape was in doubt")
 
     def _turn(self) -> None:
         """Everything that is due besides reading."""
@@ -290,15 +284,16 @@ class Capture:
 
     # -- items of the binlog -------------------------------------------------------------------------------------------
 
-    def _handle(self, item: events.Item, size: int) -> None:
+    def _handle(self, item: events.Item) -> None:
         match item:
+            case events.Single():
+                self._begin(item.gtid, item.start, item.commit_ts_us or item.ts * 1_000_000)
+                self._rows(item)
+                self._end_transaction(item.file, item.end)
             case events.Rows():
-                self._rows(item, size)
+                self._rows(item)
             case events.Gtid():
-                ts_us = item.commit_ts_us or item.ts * 1_000_000
-                self._transaction = self._new_transaction(item.gtid or "", item.pos, ts_us)
-                self._in_transaction = True
-                self._furthest = Version(self._session.epoch, self._transaction.file_number, item.pos, 0)
+                self._begin(item.gtid, item.pos, item.commit_ts_us or item.ts * 1_000_000)
             case events.TransactionEnd():
                 self._end_transaction(item.file, item.pos)
             case events.Statement():
@@ -311,7 +306,12 @@ class Capture:
             case events.FormatDescription():
                 self._check_file(item.written)
 
-    def _rows(self, item: events.Rows, size: int) -> None:
+    def _begin(self, gtid: str | None, pos: int, ts_us: int) -> None:
+        self._transaction = self._new_transaction(gtid or "", pos, ts_us)
+        self._in_transaction = True
+        self._furthest = Version(self._session.epoch, self._transaction.file_number, pos, 0)
+
+    def _rows(self, item: events.Rows) -> None:
         schema = item.schema
         known = self._shapes.get(id(schema))
         if known is not None and known[0] is schema and known[1].columns == item.columns:
@@ -324,7 +324,7 @@ class Capture:
         rows = item.rows
         if not rows:
             return
-        weight = 2 * size // len(rows) + 16  # JSON weighs more
+        weight = 2 * item.size // len(rows) + 16  # JSON weighs more
         self._lanes.add_rows(self._transaction, shape, item.op, rows, _now_us(), weight)
         self._delivery.captured(shape, item.op, len(rows))
 

@@ -8,7 +8,7 @@ from contextlib import closing
 from math import inf
 from typing import Any
 
-from syncbridge.capture.binlog.events import Heartbeat, Item, Rows
+from syncbridge.capture.binlog.events import Heartbeat, Item, Rows, Single
 from syncbridge.capture.binlog.reader import BinlogReader
 from syncbridge.capture.binlog.stream import BinlogStream
 from syncbridge.capture.connection import (
@@ -54,32 +54,22 @@ def read_items(
     """Every item from `start` to the present end of the binlog."""
     end = position_of(server)
     schema_for = tables if callable(tables) else (lambda db, table: tables.get((db, table)))
-    for event, reader in read_events(server, start, schema_for, settings=settings, **dump):
-        for item in reader.feed(event):
-            if isinstance(item, Heartbeat) and (item.file, item.pos) >= (end.file, end.pos):
-                return
-            yield item
-
-
-def read_events(
-    server: SqlServer,
-    start: Position,
-    schema_for: Callable[[str, str], TableSchema | None],
-    *,
-    settings: ConnectionSettings | None = None,
-    **dump: Any,
-) -> Iterator[tuple[bytes, BinlogReader]]:
-    settings = settings or settings_of(server)
-    connection = connect(settings)
-    stream = BinlogStream(connection)
-    try:
+    connection = connect(settings or settings_of(server))
+    with closing(BinlogStream(connection)) as stream:
         start_dump(connection, identify(connection), start, REPLICA_ID, **{"heartbeat_s": 0.05, **dump})
         reader = BinlogReader(schema_for, skip_to=(start.file, start.pos) if start.file else None)
-        while True:
-            for event in stream.read(10):
-                yield event, reader
-    finally:
-        stream.close()
+        while stream.receive(10):
+            for item in reader.read(stream):
+                if isinstance(item, Heartbeat) and (item.file, item.pos) >= (end.file, end.pos):
+                    return
+                yield from item.parts() if isinstance(item, Single) else (item,)
+    raise AssertionError("the dump fell silent")
+
+
+def receive(stream: BinlogStream, timeout: float) -> int:
+    """Wait for bytes of a dump, and count the events that they complete."""
+    stream.receive(timeout)
+    return sum(1 for _ in iter(stream.take, None))
 
 
 def final_rows(items: Iterable[Item], key: str = "id") -> dict[str, dict[Any, dict[str, Any]]]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from syncbridge.capture.binlog.events import Begin, Gtid, Heartbeat, Item, Rotate, Rows, Statement, TransactionEnd
+from syncbridge.capture.binlog.events import Gtid, Heartbeat, Item, Rotate, Rows, Statement, TransactionEnd
 from syncbridge.capture.binlog.reader import BinlogReader
 from syncbridge.capture.binlog.stream import BinlogStream
 from syncbridge.capture.connection import (
@@ -28,6 +28,7 @@ from tests.integration.binlog_tools import (
     final_rows,
     position_of,
     read_items,
+    receive,
     selected_rows,
     settings_of,
     tables_of,
@@ -71,7 +72,6 @@ def test_transactions_come_with_their_ends(source: SqlServer) -> None:
         ("d", [{"id": 2, "v": 2}]),
         "TransactionEnd",
     ]
-    assert any(isinstance(item, Begin) for item in items) == (source.flavor == "mysql")
     statement = next(item for item in items if isinstance(item, Statement))
     assert (statement.sql, statement.db, statement.in_transaction) == (
         "CREATE TABLE later (id INT)", source.database, False,
@@ -113,7 +113,8 @@ def test_the_reader_skips_to_a_position_that_the_dump_did_not_start_at(source: S
         reader = BinlogReader(lambda db, table: tables.get((db, table)), skip_to=(here.file, here.pos))
         rows: list[object] = []
         while True:
-            items = [item for event in stream.read(10) for item in reader.feed(event)]
+            stream.receive(10)
+            items = list(reader.read(stream))
             rows += [row for item in items if isinstance(item, Rows) for row in item.dicts()]
             if any(isinstance(item, Heartbeat) for item in items):
                 break
@@ -233,10 +234,10 @@ def test_a_second_replica_with_our_server_id_is_named(source: SqlServer) -> None
     with closing(BinlogStream(first)) as ours, closing(BinlogStream(second)) as theirs:
         server = identify(first)
         start_dump(first, server, here, 77_002, heartbeat_s=0.05)
-        eventually(lambda: ours.read(0.1))
+        eventually(lambda: receive(ours, 0.1))
         start_dump(second, server, here, 77_002, heartbeat_s=0.05)
         with pytest.raises(TransientError) as thrown_out:
-            eventually(lambda: theirs.read(0.1) and ours.read(1) is None)
+            eventually(lambda: receive(theirs, 0.1) and receive(ours, 1) < 0)
     assert "server_id" in f"{thrown_out.value} {thrown_out.value.hint}"
 
 
@@ -245,10 +246,10 @@ def test_the_server_going_away_is_transient(new_source: Callable[..., SqlServer]
     connection = connect(settings_of(server))
     with closing(BinlogStream(connection)) as stream:
         start_dump(connection, identify(connection), position_of(server), REPLICA_ID, heartbeat_s=0.05)
-        eventually(lambda: stream.read(1))
+        eventually(lambda: receive(stream, 1))
         server.kill9()
         with pytest.raises(TransientError):
-            eventually(lambda: stream.read(0.1) is None)
+            eventually(lambda: receive(stream, 0.1) < 0)
     with pytest.raises(TransientError):
         connect(settings_of(server))
 

@@ -1,6 +1,7 @@
 """What BinlogReader yields: one small item per thing that happened, in binlog order.
 
-Positions are 64-bit offsets in `file`. `ts` is the event header's time, whole seconds since 1970.
+Events without meaning for us (BEGIN, annotations, rows of unmapped tables, purge notices…) yield none. Positions are
+64-bit offsets in `file`. `ts` is the event header's time, whole seconds since 1970.
 """
 
 from __future__ import annotations
@@ -35,25 +36,13 @@ class Rotate:
 
 @dataclass(slots=True)
 class Gtid:
-    """A transaction starts at `pos` (the checkpoint before it). `gtid` is None where MySQL runs without GTIDs.
-
-    MySQL: a Begin follows unless the transaction is one DDL statement. MariaDB: the GTID itself begins the
-    transaction unless `standalone` (one DDL statement).
-    """
+    """A transaction starts at `pos` (the checkpoint before it). `gtid` is None where MySQL runs without GTIDs."""
 
     gtid: str | None
     file: str
     pos: int
     ts: int
-    standalone: bool
     commit_ts_us: int | None  # microseconds; MySQL only
-
-
-@dataclass(slots=True)
-class Begin:
-    """BEGIN (or XA START); MariaDB writes none."""
-
-    pos: int
 
 
 @dataclass(slots=True)
@@ -64,8 +53,8 @@ class Rows:
     columns: tuple[str, ...]
     op: str
     rows: list[Row] | list[tuple[Row, Row]]
-    ts: int
     pos: int  # end of the event
+    size: int  # its bytes, unpacked
 
     def dicts(self) -> list[Any]:
         """`rows` with every row as a dict of its columns."""
@@ -81,8 +70,26 @@ class TransactionEnd:
 
     file: str
     pos: int
+
+
+@dataclass(slots=True)
+class Single(Rows):
+    """A whole transaction that changes rows of one table in one event: Gtid, Rows and TransactionEnd in one."""
+
+    gtid: str | None
+    file: str
+    start: int
     ts: int
-    xid: int | None
+    commit_ts_us: int | None
+    end: int  # a checkpoint
+
+    def parts(self) -> tuple[Gtid, Rows, TransactionEnd]:
+        """The same as one item for each of the three."""
+        return (
+            Gtid(self.gtid, self.file, self.start, self.ts, self.commit_ts_us),
+            Rows(self.schema, self.columns, self.op, self.rows, self.pos, self.size),
+            TransactionEnd(self.file, self.end),
+        )
 
 
 @dataclass(slots=True)
@@ -107,12 +114,4 @@ class Heartbeat:
     pos: int
 
 
-@dataclass(slots=True)
-class Ignored:
-    """An event without meaning for us (unmapped table, annotation, purge notice…)."""
-
-    type: int
-    pos: int
-
-
-Item: TypeAlias = FormatDescription | Rotate | Gtid | Begin | Rows | TransactionEnd | Statement | Heartbeat | Ignored
+Item: TypeAlias = FormatDescription | Rotate | Gtid | Rows | TransactionEnd | Single | Statement | Heartbeat

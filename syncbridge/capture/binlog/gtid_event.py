@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from uuid import UUID
 
-_MICROSECONDS = 0x7F_FFFF_FFFF_FFFF  # 55 bits; the top bit says that the original's time follows
+#: The 55 bits that hold a commit time, microseconds; the bit above says that the original's time follows.
+COMMIT_TIME = 0x7F_FFFF_FFFF_FFFF
+
+
+@lru_cache(1024)
+def uuid_text(uuid: bytes) -> str:
+    """A server's UUID as text."""
+    return str(UUID(bytes=uuid))
 
 
 def mysql_gtid(event: bytes, end: int) -> tuple[str, int | None]:
@@ -12,12 +20,11 @@ def mysql_gtid(event: bytes, end: int) -> tuple[str, int | None]:
 
     Post-header: flags, UUID, number, clock type, last_committed, sequence_number; then, since 8.0, the commit time.
     """
-    uuid = str(UUID(bytes=event[20:36]))
     number = int.from_bytes(event[36:44], "little")
     commit_ts_us = None
     if event[44:45] == b"\x02" and end >= 61 + 7:
-        commit_ts_us = int.from_bytes(event[61:68], "little") & _MICROSECONDS
-    return f"{uuid}:{number}", commit_ts_us
+        commit_ts_us = int.from_bytes(event[61:68], "little") & COMMIT_TIME
+    return f"{uuid_text(event[20:36])}:{number}", commit_ts_us
 
 
 def tagged_gtid(body: bytes) -> tuple[str, int | None]:
@@ -52,7 +59,7 @@ def tagged_gtid(body: bytes) -> tuple[str, int | None]:
         else:
             break
     number = fields[_NUMBER] >> 1  # signed: the lowest bit is the sign
-    name = f"{UUID(bytes=uuid)}:{tag}:{number}" if tag else f"{UUID(bytes=uuid)}:{number}"
+    name = f"{uuid_text(uuid)}:{tag}:{number}" if tag else f"{uuid_text(uuid)}:{number}"
     return name, fields.get(_COMMIT_TS)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 #: Decimal exponents for which the server prints a FLOAT or DOUBLE without an exponent.
 _FIXED = range(-15, 15)
@@ -55,9 +56,18 @@ _BYTES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)
 
 def decimal_size(precision: int, scale: int) -> int:
     """Bytes of a packed DECIMAL(precision, scale)."""
+    whole, fraction = decimal_groups(precision, scale)
+    return sum(size for size, _ in (*whole, *fraction))
+
+
+def decimal_groups(precision: int, scale: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """(bytes, digits) of each group of a packed DECIMAL(precision, scale): before the point, and behind it."""
     whole, part = divmod(precision - scale, 9)
     fraction, rest = divmod(scale, 9)
-    return 4 * whole + _BYTES[part] + 4 * fraction + _BYTES[rest]
+    return (
+        ([(_BYTES[part], part)] if part else []) + [(4, 9)] * whole,
+        [(4, 9)] * fraction + ([(_BYTES[rest], rest)] if rest else []),
+    )
 
 
 def decimal_source(precision: int, scale: int) -> tuple[int, int, str]:
@@ -68,17 +78,15 @@ def decimal_source(precision: int, scale: int) -> tuple[int, int, str]:
     number with the sign bit flipped back, and all bits when that leaves it set.
     """
     size = decimal_size(precision, scale)
-    whole, part = divmod(precision - scale, 9)
-    fraction, rest = divmod(scale, 9)
-    widths = ([(_BYTES[part], part)] if part else []) + [(4, 9)] * whole
-    body = f"{{{_combined(_groups(widths, from_bit=8 * size))}}}"
+    whole, fraction = decimal_groups(precision, scale)
+    body = f"{{{_combined(_groups(whole, from_bit=8 * size))}}}"
     if scale:
-        after = size - sum(width for width, _ in widths)
-        groups = _groups([(4, 9)] * fraction + ([(_BYTES[rest], rest)] if rest else []), from_bit=8 * after)
+        groups = _groups(fraction, from_bit=8 * sum(width for width, _ in fraction))
         body += f".{{{_combined(groups)}:0{scale}d}}"
     return 1 << (8 * size - 1), (1 << 8 * size) - 1, body
 
 
+@lru_cache(1024)
 def decimal_reader(precision: int, scale: int) -> Callable[[bytes], str]:
     """A function from the packed bytes of DECIMAL(precision, scale) to its text."""
     sign_bit, ones, body = decimal_source(precision, scale)
