@@ -130,10 +130,12 @@ def read_rows(server: MariaDB, start: Position, end: Position) -> Reading:
     count = 0
     stream.receive(10)
     watch = Stopwatch()
-    while (reader.file, reader.pos) < (end.file, end.pos):
+    while True:
         for item in reader.read(stream):
             if isinstance(item, Rows):
                 count += len(item.rows)
+        if (reader.file, reader.pos) >= (end.file, end.pos):
+            break
         stream.receive(10)
     reading = watch.read(count)
     stream.close()
@@ -150,7 +152,7 @@ def read_json(server: MariaDB, start: Position, end: Position) -> Reading:
     flush_by = 0.0
     stream.receive(10)
     watch = Stopwatch()
-    while (reader.file, reader.pos) < (end.file, end.pos):
+    while True:
         for item in reader.read(stream):
             if isinstance(item, Gtid | Single):
                 pos = item.start if isinstance(item, Single) else item.pos
@@ -169,6 +171,8 @@ def read_json(server: MariaDB, start: Position, end: Position) -> Reading:
         if time.monotonic() > flush_by:
             lanes.flush()
             flush_by = time.monotonic() + COLLECT_SECONDS
+        if (reader.file, reader.pos) >= (end.file, end.pos):
+            break
         stream.receive(10)
     lanes.flush()
     reading = watch.read(count)
