@@ -66,6 +66,11 @@ class ChunkReader:
         """Rings when chunks are finished."""
         return self._exchange.bell
 
+    @property
+    def any_finished(self) -> bool:
+        """Whether finished() has something. Asks no socket, so it may be asked for every transaction."""
+        return not self._exchange.chunks.empty()
+
     def finished(self) -> list[Chunk]:
         """Chunks finished since the last call. Raises what ended a reader, if nobody asked it to end."""
         if self._exchange.failure is not None:

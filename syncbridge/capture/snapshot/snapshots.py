@@ -98,7 +98,7 @@ class Snapshots:
         self._watermarks: dict[int, _Watermark] = {}
         self._rereading: set[int] = set()
         self._emptied: dict[Name, str] = {}  # chunks from before this version hold rows that are gone
-        self._by_position = False
+        self._next_place: tuple[int, int] | None = None  # of the first chunk that waits for reached()
         self._shaped: dict[Name, str] = {}  # since when row events of a once blind table are decoded
 
     # -- what to read ------------------------------------------------------------------------------------------------
@@ -250,12 +250,14 @@ class Snapshots:
     @property
     def expects_position(self) -> bool:
         """A chunk without a watermark row waits for reached()."""
-        return self._by_position
+        return self._next_place is not None
 
     def reached(self, file: str, pos: int) -> None:
         """Capture has read up to here: chunks that are placed by a position before it become events."""
-        self._collect()
         here = file_number(file), pos
+        if self._next_place is not None and here < self._next_place and not self._reader.any_finished:
+            return
+        self._collect()
         for token, chunk in list(self._chunks.items()):
             place = chunk.place
             if place is None or place.order > here or token in self._watermarks or token not in self._chunks:
@@ -267,9 +269,8 @@ class Snapshots:
             else:
                 self._watermarks[token] = _Watermark(transaction, version)
                 self._emit_placed()
-        self._by_position = any(
-            chunk.place is not None and token not in self._watermarks for token, chunk in self._chunks.items()
-        )
+        waiting = [chunk.place for token, chunk in self._chunks.items() if token not in self._watermarks]
+        self._next_place = min((place.order for place in waiting if place is not None), default=None)
 
     def _came_too_late(self, chunk: Chunk, version: str, *, exact: bool) -> bool:
         """Whether row events behind the chunk's place were passed over for want of its shape: it is read again.
@@ -322,7 +323,8 @@ class Snapshots:
                 table.ordered -= 1
             elif chunk.token > self._stale:
                 self._chunks[chunk.token] = chunk
-                self._by_position |= chunk.place is not None
+                if chunk.place is not None and (self._next_place is None or chunk.place.order < self._next_place):
+                    self._next_place = chunk.place.order
 
     def _order_more(self) -> None:
         """Have so many chunks on their way that readers need not wait, of one table as long as it has more."""
