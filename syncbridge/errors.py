@@ -38,5 +38,9 @@ class PermanentError(SyncbridgeError):
     """This one row or event cannot be applied or decoded, today or tomorrow, without somebody's help."""
 
 
+class ColumnMissing(PermanentError):
+    """A row lacks a column that a mapping looks at: captured when no mapping did, or the table never had it."""
+
+
 class PositionLost(SyncbridgeError):
     """The binlog no longer holds the position we need. Re-snapshot when allowed, else stop with the command to run."""

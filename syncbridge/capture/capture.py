@@ -183,7 +183,10 @@ class Capture:
     def _loop(self) -> None:
         stream, queue, bell = self._session.stream, self._queue, self._chunk_reader.bell
         reader = BinlogReader(
-            self._schema_for, in_doubt=self._in_doubt, skip_to=(self._session.file, self._session.pos)
+            self._schema_for,
+            in_doubt=self._in_doubt,
+            wanted=self._tables.looked_at,
+            skip_to=(self._session.file, self._session.pos),
         )
         flush_by = 0.0
         while not self.stopping:
@@ -331,8 +334,10 @@ class Capture:
     def _shape(self, schema: TableSchema, columns: tuple[str, ...]) -> Shape:
         own = schema.db == OWN_SCHEMA
         key_columns = schema.primary_key if own else self._tables.key_columns(schema)
-        gone = self._tables.gone_columns(schema)
-        shape = Shape(schema.db, schema.table, key_columns, schema.types(), gone, columns)
+        # A column that was not decoded may have left fields, too, when mappings still showed it.
+        gone = {*self._tables.gone_columns(schema), *(c.name for c in schema.columns if c.name not in columns)}
+        types = {name: kind for name, kind in schema.types().items() if name in columns}
+        shape = Shape(schema.db, schema.table, key_columns, types, tuple(sorted(gone)), columns)
         self._shapes[id(schema)] = (schema, shape)
         return shape
 

@@ -141,6 +141,12 @@ class Tables:
         """See told_by() below. Raises ConfigError."""
         return told_by(self._config, (schema.db, schema.table), self.key_columns(schema))
 
+    def looked_at(self, schema: TableSchema) -> frozenset[str] | None:
+        """See looked_at() below; None: all columns. Raises ConfigError."""
+        if schema.db == OWN_SCHEMA:
+            return None
+        return looked_at(self._config, schema, self.key_columns(schema))
+
     def key_columns(self, schema: TableSchema) -> tuple[str, ...]:
         """The columns that name a row: the primary key, else what a mapping says is unique. Raises ConfigError."""
         if schema.primary_key:
@@ -152,6 +158,23 @@ class Tables:
             f"table {schema.db}.{schema.table} has no primary key",
             hint="add one, or name unique NOT NULL columns in the mapping: unique: [column]",
         )
+
+
+def looked_at(config: Config, schema: TableSchema, key: Iterable[str]) -> frozenset[str]:
+    """The columns of the table that any mapping shows or looks at, its key among them: the others need no decoding."""
+    names = set(key)
+    for mapping in config.mappings_of(schema.db, schema.table):
+        names.update(mapping.unique)
+        names.update(Template(mapping.key).columns)
+        names.update(Template(mapping.value).columns)
+        if mapping.where:
+            names.update(columns_of(mapping.where))
+        if mapping.ttl is not None and mapping.ttl.column:
+            names.add(mapping.ttl.column)
+        if mapping.type != "string":  # which shows its value alone
+            names.update(column.name for column in schema.columns if mapping.columns.shows(column.name))
+    folded = {name.lower() for name in names}
+    return frozenset(column.name for column in schema.columns if column.name.lower() in folded)
 
 
 def told_by(config: Config, table: Name, key: Iterable[str]) -> frozenset[str]:

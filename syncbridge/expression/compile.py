@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlglot import exp
 
-from syncbridge.errors import PermanentError
+from syncbridge.errors import ColumnMissing, PermanentError
 from syncbridge.event import Row
 from syncbridge.expression import functions, values
 from syncbridge.expression.compare import between, compare, conjunction, disjunction, null_safe_equal
@@ -114,7 +114,7 @@ class Expression:
         folded = {name.lower(): name for name in row}
         for name in self.columns:
             if name.lower() not in folded:
-                raise PermanentError(
+                raise ColumnMissing(
                     f"where names column {name}, which the row does not have", hint="correct where in sync.yaml"
                 )
         return tuple(folded[name.lower()] for name in self.columns)

@@ -17,7 +17,7 @@ import orjson
 
 from syncbridge.config import Config
 from syncbridge.config import Mapping as MappingConfig
-from syncbridge.errors import PermanentError
+from syncbridge.errors import ColumnMissing, PermanentError
 from syncbridge.event import CREATE, DELETE, READ, UPDATE, Event, Row, place
 from syncbridge.expression import compile_expression
 from syncbridge.sinks.keys import GUARD_FIELD, guard
@@ -112,6 +112,14 @@ class CompiledMapping:
     def _deleted(self, row: Row, types: Mapping[str, str], version: str, primary: tuple[str, ...]) -> list[Operation]:
         if self.config.on_delete.action == "keep":
             return []
+        try:
+            return self._deletion(row, types, version, primary)
+        except ColumnMissing:
+            if self.config.function:
+                raise
+            return []  # the row was gone before the mapping looked at this column: it never had a key
+
+    def _deletion(self, row: Row, types: Mapping[str, str], version: str, primary: tuple[str, ...]) -> list[Operation]:
         shape = self._shape_of(row, types, primary)
         # A row that was read again and found missing has no image: its key columns are all we know of it.
         if len(row) > len(primary):
@@ -141,9 +149,12 @@ class CompiledMapping:
 
     def _old_key(self, shape: Shape, row: Row, types: Mapping[str, str]) -> bytes | None:
         """The key that this image had, None when it had none."""
-        if not self._matches(row, types):
+        try:
+            if not self._matches(row, types):
+                return None
+            text = shape.key(row)
+        except (ColumnMissing, KeyError):  # captured before the mapping looked at this column: it had no key yet
             return None
-        text = shape.key(row)
         return None if text is None else encode_key(text)
 
     def _removal(self, shape: Shape, key: bytes, row: Row, version: str) -> Operation:
@@ -247,7 +258,7 @@ class CompiledMapping:
         if not ttl.column:
             return str(max(1, int(ttl.seconds * 1000)))
         if ttl.column not in row:
-            raise PermanentError(f"ttl names column {ttl.column}, which the row does not have")
+            raise ColumnMissing(f"ttl names column {ttl.column}, which the row does not have")
         value = row[ttl.column]
         if value is None:
             return "0"
@@ -445,7 +456,7 @@ def _column_text(template: Template, name: str, kind: str | None, *, hidden: boo
         try:
             value = row[name]
         except KeyError:
-            raise PermanentError(
+            raise ColumnMissing(
                 f"{template.text!r} names column {name}, which the row does not have",
                 hint="correct the template in sync.yaml",
             ) from None

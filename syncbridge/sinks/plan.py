@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from syncbridge.errors import PermanentError
+from syncbridge.errors import ColumnMissing, PermanentError
 from syncbridge.event import TRUNCATE, Event
 from syncbridge.sinks.apply import singly
 from syncbridge.sinks.blocks import BlockPlans, Rows
@@ -253,8 +253,9 @@ def failed_row(event: Event, mapping: CompiledMapping, error: Exception | str) -
         payload=mapping.payload(event),
         error_class=error_class(error),
         message=error_text(error),
-        # Another row may own the key by then: only what the source holds now is right.
-        stale=mapping.owned(tuple(key)),
+        # Another row may own the key by then, or the mapping may look at more columns than when the row was captured:
+        # only what the source holds now is right.
+        stale=mapping.owned(tuple(key)) or (isinstance(error, ColumnMissing) and not mapping.config.function),
     )
 
 

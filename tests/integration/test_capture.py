@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,15 @@ class MemoryMirror:
 class Pipeline:
     """A capture on a server, with its memory beside it."""
 
-    def __init__(self, server: SqlServer, folder: Path, table: str = "t", key: str = "t:{id}", **source: Any) -> None:
+    def __init__(
+        self,
+        server: SqlServer,
+        folder: Path,
+        table: str = "t",
+        key: str = "t:{id}",
+        mapping: dict[str, Any] | None = None,
+        **source: Any,
+    ) -> None:
         self.server = server
         self.table = table
         self.queue = MemoryQueue()
@@ -109,7 +118,7 @@ class Pipeline:
                 "source": {"url": server.url(), "heartbeat": "200ms", **source},
                 "sink": {"url": "redis://127.0.0.1:1"},
                 "state": f"sqlite:///{folder}/state.db",
-                "mappings": [{"table": f"{server.database}.{table}", "key": key}],
+                "mappings": [{"table": f"{server.database}.{table}", "key": key, **(mapping or {})}],
             }
         ).decode()
         self.config = parse_config(text, {"HOME": str(folder)})
@@ -229,6 +238,36 @@ def test_a_restart_captures_what_came_meanwhile_under_the_same_versions(
         eventually(lambda: len([e for e in one.queue.events[count:] if e["op"] in "cud"]) == 3, timeout=10)
     again = [event["version"] for event in one.queue.events[count:] if event["op"] in "cud"]
     assert again == events[-3:]
+
+
+@on_mariadb
+def test_a_column_that_no_mapping_looks_at_is_not_carried_until_one_does(
+    pipeline: Callable[..., Pipeline], source: SqlServer
+) -> None:
+    source.execute("CREATE TABLE t (id INT PRIMARY KEY, photo BLOB, v INT, price DECIMAL(5,2))")
+    hidden = pipeline(mapping={"columns": {"exclude": ["photo", "price"]}, "where": "price < 10"})
+    with hidden.running():
+        eventually(lambda: {row.status for row in hidden.state.snapshots.all()} == {"done"})
+        source.execute(
+            "INSERT INTO t VALUES (1, 'jpeg', 1, 1.50), (2, NULL, NULL, NULL)", "UPDATE t SET v = 2 WHERE id = 1"
+        )
+        eventually(lambda: any(event["op"] == "u" for event in hidden.queue.events))
+    changes = sorted((event for event in hidden.queue.events if event["op"] in "cu"), key=itemgetter("version"))
+    assert [(event["before"], event["after"]) for event in changes] == [
+        (None, {"id": 1, "v": 1, "price": "1.50"}),
+        (None, {"id": 2, "v": None, "price": None}),
+        ({"id": 1, "v": 1, "price": "1.50"}, {"id": 1, "v": 2, "price": "1.50"}),
+    ]
+    assert {(*event["gone"], *event["types"]) for event in changes} == {("photo", "price")}
+    source.execute("UPDATE t SET v = 3 WHERE id = 1")  # read by a capture with other mappings
+    shown = pipeline()
+    with shown.running():
+        shown.agrees()
+        source.execute("UPDATE t SET v = 4 WHERE id = 1")
+        shown.agrees_done()
+    changes = sorted((event for event in shown.queue.events if event["op"] == "u"), key=itemgetter("version"))
+    assert [(event["before"]["photo"], event["after"]["v"]) for event in changes] == [("anBlZw==", 3), ("anBlZw==", 4)]
+    assert {event["key"]["id"] for event in shown.queue.events if event["op"] == "r"} == {1, 2}, "it was read again"
 
 
 def test_ddl_is_followed_and_a_changed_table_reads_itself_again(

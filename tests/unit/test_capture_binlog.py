@@ -277,8 +277,9 @@ def test_a_table_in_doubt_is_passed_over_once_it_is_no_longer_known() -> None:
     assert [item.op for item in read(MARIADB[2:], fed) if isinstance(item, Rows)] == ["c", "u", "d"]
 
 
+@pytest.mark.parametrize("hidden", [(), (0, 3), (1, 2, 5), (4,)], ids=str)
 @pytest.mark.parametrize("width", [6, 11])
-def test_rows_are_read_the_same_wherever_their_nulls_are(width: int) -> None:
+def test_rows_are_read_the_same_wherever_their_nulls_are(width: int, hidden: tuple[int, ...]) -> None:
     """Some patterns of NULLs so often that they get code of their own, others only a few times."""
     dice = random.Random(width)
     columns = [Column.parse("id", "int(11)", nullable=False)]
@@ -289,7 +290,10 @@ def test_rows_are_read_the_same_wherever_their_nulls_are(width: int) -> None:
         mapped.append(
             MappedColumn(*((table_map.VARCHAR, 80, 0) if text else (table_map.NEWDECIMAL, 5, 2)), nullable=True)
         )
-    decoder = Decoder(TableMap("d", "t", mapped), TableSchema("d", "t", tuple(columns)), mariadb=True)
+    schema = TableSchema("d", "t", tuple(columns))
+    wanted = [column.name for index, column in enumerate(columns) if index not in hidden] if hidden else None
+    decoder = Decoder(TableMap("d", "t", mapped), schema, mariadb=True, wanted=wanted)
+    assert decoder.columns == tuple(wanted or [column.name for column in columns])
     often = [pattern << 1 for pattern in dice.sample(range(1, 1 << width - 1), 3)]
     for _ in range(5):
         rows, data = [], b""
@@ -305,7 +309,7 @@ def test_rows_are_read_the_same_wherever_their_nulls_are(width: int) -> None:
                 else:
                     values.append(f"{number}.50" if there else None)
                     image += ((number | 0x8000).to_bytes(2, "big") + b"\x32") if there else b""
-            rows.append(tuple(values))
+            rows.append(tuple(value for index, value in enumerate(values) if index not in hidden))
             data += (nulls | -1 << width & (1 << -(-width // 8) * 8) - 1).to_bytes(-(-width // 8), "little") + image
         assert decoder.images(data, 0, len(data)) == rows
         assert decoder.pairs(data, 0, len(data)) == list(zip(rows[::2], rows[1::2], strict=True))

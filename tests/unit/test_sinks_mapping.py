@@ -8,10 +8,10 @@ import orjson
 import pytest
 
 from syncbridge.config import parse_config
-from syncbridge.errors import PermanentError
+from syncbridge.errors import ColumnMissing, PermanentError
 from syncbridge.sinks.keys import companion_key
 from syncbridge.sinks.mapping import CompiledMapping, Expected, Mappings, Operation
-from syncbridge.sinks.plan import Apply, Planner, Sweep, record, reread_request
+from syncbridge.sinks.plan import Apply, Planner, Sweep, failed_row, record, reread_request
 from syncbridge.workload import encode_job
 from tests.integration.sink_tools import event, version
 
@@ -70,6 +70,19 @@ def test_a_row_that_was_read_again_and_is_gone_is_removed_by_its_key() -> None:
 def test_on_delete(rule: str, code: str | None) -> None:
     operations = compiled(f'{HASH}, on_delete: "{rule}"').operations(event("d", 1, None, {"id": 1, "a": 2}))
     assert codes(operations) == ([] if code is None else [(code, b"order:1")])
+
+
+def test_a_row_captured_before_a_mapping_looked_at_a_column_is_read_again() -> None:
+    for options in ('where: "s = 1"', "ttl: '{s}'", 'key: "by:{s}"'):
+        text = f"shop.orders, {options}" if options.startswith("key") else f"{HASH}, {options}"
+        mapping = compiled(text)
+        for change in (event("c", 1, {"id": 1}), event("u", 1, {"id": 1}, {"id": 1})):
+            with pytest.raises(ColumnMissing) as error:
+                mapping.operations(change)
+            assert failed_row(change, mapping, error.value).stale
+        now_shown = {"id": 1, "s": 1}
+        assert [code for code, _ in codes(mapping.operations(event("u", 1, now_shown, {"id": 1})))] == ["H"]
+    assert compiled(f'{HASH}, where: "s = 1"').operations(event("d", 1, None, {"id": 1, "v": 2})) == []
 
 
 def test_a_hash_sets_what_is_there_and_deletes_what_is_not() -> None:

@@ -9,7 +9,7 @@ NULLs stand where many had theirs takes one made for it, any other goes column b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from struct import Struct
 from typing import Any
 
@@ -29,7 +29,10 @@ _OFTEN, _PATTERNS = 200, 32
 class Decoder:
     """The decoders of one TABLE_MAP shape of one table. Updates get theirs when the first one comes."""
 
-    def __init__(self, table_map: TableMap, schema: TableSchema, *, mariadb: bool) -> None:
+    def __init__(
+        self, table_map: TableMap, schema: TableSchema, *, mariadb: bool, wanted: Container[str] | None = None
+    ) -> None:
+        """Columns that are not `wanted` (by name; None: every one is) are read over, and rows do not have them."""
         self.schema = schema
         self.width = len(table_map.columns)
         #: By event type: what stands between flags and first row where every column is there, the op, how to decode.
@@ -38,6 +41,8 @@ class Decoder:
             field_of(mapped, column, mariadb=mariadb)
             for mapped, column in zip(table_map.columns, schema.columns, strict=False)
         ]
+        for item in self._fields:
+            item.hidden = wanted is not None and item.name not in wanted
         self._fields += [Field("", "Q", hidden=True) for _ in range(schema.hash_columns)]
         #: The names of a decoded row's values.
         self.columns = tuple(item.name for item in self._fields if not item.hidden)

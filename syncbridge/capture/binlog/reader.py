@@ -7,7 +7,7 @@ what it cannot decode for a known table, or cannot recognise at all, is a Perman
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from zlib import crc32
 from zlib import error as zlib_error
 
@@ -99,7 +99,8 @@ class BinlogReader:
     `schema_for(db, table)` returns the TableSchema of a mapped table and None for any other; it is asked at every
     TABLE_MAP, so it may answer differently after a DDL. `in_doubt(mismatch)` is told of a table that the binlog
     describes otherwise; it raises (as it does where none is given), or makes schema_for answer otherwise, for that is
-    asked again. With `skip_to` (file, pos), events of that file that end at or before pos are passed over.
+    asked again. `wanted(schema)` names the columns that rows of a table shall have (None: all); it is asked once for
+    each schema. With `skip_to` (file, pos), events of that file that end at or before pos are passed over.
     """
 
     def __init__(
@@ -107,12 +108,14 @@ class BinlogReader:
         schema_for: Callable[[str, str], TableSchema | None],
         *,
         in_doubt: Callable[[SchemaMismatch], None] | None = None,
+        wanted: Callable[[TableSchema], Container[str] | None] | None = None,
         skip_to: tuple[str, int] | None = None,
     ) -> None:
         self.file = ""
         self.pos = 4
         self._schema_for = schema_for
         self._in_doubt = in_doubt or _refuse
+        self._wanted = wanted or _every_column
         self._skip_to = skip_to
         self._checksum = False
         self._mariadb = False
@@ -484,7 +487,7 @@ class BinlogReader:
             if other is schema:
                 raise
             return None if other is None else self._decoder(body, other)
-        return Decoder(parsed, schema, mariadb=self._mariadb)
+        return Decoder(parsed, schema, mariadb=self._mariadb, wanted=self._wanted(schema))
 
     def _rows(self, event: bytes, type_: int, _ts: int, end: int) -> Iterable[Item]:
         low, high = _TABLE_ID.unpack_from(event, HEADER_SIZE)
@@ -629,6 +632,10 @@ def _sql(buffer: bytes, at: int) -> int:
     if at + _BODY + 13 > len(buffer):
         return at
     return at + _BODY + 14 + buffer[at + _BODY + 8] + (buffer[at + _BODY + 11] | buffer[at + _BODY + 12] << 8)
+
+
+def _every_column(_: TableSchema) -> None:
+    return None
 
 
 def _size(event: bytes) -> int:
