@@ -6,6 +6,7 @@ Pure values: no clock, no IO. Lua compares the very same text in `sinks/apply.lu
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 #: Characters of a formatted version.
@@ -35,7 +36,12 @@ class Version(NamedTuple):
 
 def transaction_prefix(epoch: int, file: int, pos: int) -> str:
     """The first 32 characters, equal for all rows of one transaction: the hot path appends `f"{row:08x}"`."""
-    return f"{epoch:08x}{file:08x}{pos:016x}"
+    return f"{_file_prefix(epoch, file)}{pos:016x}"
+
+
+@lru_cache(64)
+def _file_prefix(epoch: int, file: int) -> str:
+    return f"{epoch:08x}{file:08x}"
 
 
 def parse(text: str) -> Version:

@@ -88,7 +88,7 @@ class Capture:
         self._in_transaction = False
         self._boundary: tuple[str, int] | None = None  # end of the last whole transaction read
         self._durable: tuple[str, int, str] | None = None  # the same, durable in the queue, not yet saved
-        self._furthest: Version | None = None
+        self._furthest: Transaction | None = None
         self._rewind: Version | None = None  # where the next session starts
         self._seen = ""  # GTIDs read by the last session
         self._transactions = 0
@@ -147,7 +147,9 @@ class Capture:
     def _run_session(self) -> None:
         queue_id = self._queue.connect()
         with source_errors(self._source.settings):
-            session = self._session = self._opener.open(queue_id, self._rewind, self._furthest, self._seen)
+            last = self._furthest
+            furthest = None if last is None else Version(last.epoch, last.file_number, last.pos, 0)
+            session = self._session = self._opener.open(queue_id, self._rewind, furthest, self._seen)
         self._seen = ""
         self._rewind = None  # its checkpoint is saved
         try:
@@ -310,9 +312,8 @@ class Capture:
                 self._check_file(item.written)
 
     def _begin(self, gtid: str | None, pos: int, ts_us: int) -> None:
-        self._transaction = self._new_transaction(gtid or "", pos, ts_us)
+        self._transaction = self._furthest = self._new_transaction(gtid or "", pos, ts_us)
         self._in_transaction = True
-        self._furthest = Version(self._session.epoch, self._transaction.file_number, pos, 0)
 
     def _rows(self, item: events.Rows) -> None:
         schema = item.schema

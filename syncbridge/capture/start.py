@@ -60,6 +60,7 @@ class Start:
 
 
 @lru_cache(maxsize=8)
+@lru_cache(64)
 def file_number(file: str) -> int:
     """42 for `mysql-bin.000042`."""
     digits = file.rpartition(".")[2]
