@@ -153,6 +153,19 @@ def test_a_transaction_is_read_the_same_whole_and_event_by_event(events: list[by
 
 
 @pytest.mark.parametrize("events", [MARIADB, MYSQL], ids=["mariadb", "mysql"])
+def test_transactions_may_be_cut_anywhere(events: list[bytes]) -> None:
+    fed, changes = familiar(events)
+    sent = wire(changes)
+    expected = [item.dicts() for item in read(changes, fed) if isinstance(item, Rows)]
+    for cut in range(1, len(sent)):
+        source, rows = stream(), []
+        for piece in (sent[:cut], sent[cut:]):
+            source.add(piece)
+            rows += [item.dicts() for item in fed.read(source) if isinstance(item, Rows)]
+        assert rows == expected, cut
+
+
+@pytest.mark.parametrize("events", [MARIADB, MYSQL], ids=["mariadb", "mysql"])
 def test_every_flipped_bit_in_a_whole_transaction_is_noticed(events: list[bytes]) -> None:
     fed, changes = familiar(events)
     for index, data in enumerate(changes):

@@ -64,11 +64,9 @@ _PACKET = struct.Struct("<IB").unpack_from
 #: end position, flags; the body's first six bytes as two numbers: a table id in ROWS
 _EVENT = struct.Struct("<IB13xIHIH").unpack_from
 #: timestamp, server_id, end position, flags, sequence, domain, MariaDB's flags
-_MARIADB_GTID_EVENT = struct.Struct("<IBIxI4xIHQIB").unpack_from
+_MARIADB_GTID_EVENT = struct.Struct("<IBIxI4xIHQIB")
 #: timestamp, end position, flags, UUID, number, clock type, commit time (lower 55 bits)
-_MYSQL_GTID_EVENT = struct.Struct("<IBI9xIHx16sQB16xQ").unpack_from
-#: A packet with all that it reads.
-_MYSQL_GTID_SIZE = 1 + 69
+_MYSQL_GTID_EVENT = struct.Struct("<IBI9xIHx16sQB16xQ")
 HEADER_SIZE = 19
 #: Where in a packet its event starts, the event's type stands, and its body starts.
 _IN_PACKET, _TYPE_AT, _BODY = 5, 9, 5 + HEADER_SIZE
@@ -240,17 +238,21 @@ class BinlogReader:
         last, checksum = len(buffer) - _LEAST, self._checksum
         tail = 4 if checksum else 0
         commit_ts_us: int | None = None
+        if at + (_MARIADB_GTID_EVENT if type_ == MARIADB_GTID else _MYSQL_GTID_EVENT).size > len(buffer):
+            return None
         if type_ == MARIADB_GTID:
-            word, status, ts, server_id, log_pos, flags, sequence, domain, kind = _MARIADB_GTID_EVENT(buffer, at)
+            word, status, ts, server_id, log_pos, flags, sequence, domain, kind = _MARIADB_GTID_EVENT.unpack_from(
+                buffer, at
+            )
             gtid = f"{domain}-{server_id}-{sequence}"
             unusual = kind & (_STANDALONE | _PREPARED_XA)
-        elif at > len(buffer) - _MYSQL_GTID_SIZE:
-            return None
         else:
-            word, status, ts, log_pos, flags, uuid, number, clock, commit_ts_us = _MYSQL_GTID_EVENT(buffer, at)
+            word, status, ts, log_pos, flags, uuid, number, clock, commit_ts_us = _MYSQL_GTID_EVENT.unpack_from(
+                buffer, at
+            )
             gtid = f"{uuid_text(uuid)}:{number}"
             commit_ts_us &= COMMIT_TIME
-            unusual = clock != 2 or word & MAX_PACKET < _MYSQL_GTID_SIZE
+            unusual = clock != 2 or PREFIX_SIZE + (word & MAX_PACKET) < _MYSQL_GTID_EVENT.size
         map_at = rest = at + PREFIX_SIZE + (word & MAX_PACKET)
         if unusual or status or not log_pos or flags & _ARTIFICIAL or rest > len(buffer):
             return None
