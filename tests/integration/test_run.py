@@ -226,34 +226,6 @@ def test_a_changed_rename_leaves_no_field_of_the_old_name(
 
 
 @on_mariadb
-def test_a_snapshot_killed_again_and_again_resumes_and_misses_nothing(
-    run: Callable[..., Pipeline], source: SqlServer
-) -> None:
-    for start in range(0, 60_000, 10_000):
-        insert(source, *range(start, start + 10_000))
-    pipeline = run()
-    kills = 0
-    with pipeline.running():
-        for share in (0.05, 0.3, 0.6):
-
-            def far_enough(share: float = share) -> bool:
-                return (pipeline.metric("syncbridge_snapshot_rows_done") or 0) >= share * 60_000
-
-            eventually(far_enough, timeout=60, message=pipeline.log)
-            source.execute(f"UPDATE orders SET status = 'changed' WHERE id % 50 = {kills}")
-            source.execute(f"DELETE FROM orders WHERE id % 50 = {kills + 10}")
-            for capture in pipeline.stages("capture"):
-                capture.kill()
-                kills += 1
-        rows = wait_same(pipeline, "orders", "order:", timeout=90)
-        eventually(lambda: "done: " in pipeline.log(), timeout=30)
-    resumed = pipeline.log().count("resumed")
-    print(f"\n{source.flavor}: {kills} kills, resumed {resumed} times, {rows} rows compared")
-    assert kills >= 2  # a quick machine may be done before the third
-    assert resumed > 0
-
-
-@on_mariadb
 def test_a_row_too_large_for_the_queue_is_set_aside_and_the_lane_goes_on(
     run: Callable[..., Pipeline], source: SqlServer, redis_server: Redis
 ) -> None:
