@@ -72,9 +72,7 @@ def _build_capture(config: Config, state: State, mirror: Mirror) -> Capture | Tr
         return Capture(config, state, lanes, mirror)
     from syncbridge.capture.trigger.capture import TriggerCapture
 
-    udf = config.source.trigger.transport == "udf"
-    hints = GearmanHints(config.name, targets, max_packet=max_packet) if udf else None
-    return TriggerCapture(config, state, lanes, mirror, hints)
+    return TriggerCapture(config, state, lanes, mirror, GearmanHints(config.name, targets, max_packet=max_packet))
 
 
 def run_server(settings: ServerSettings) -> None:

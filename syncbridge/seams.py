@@ -92,6 +92,9 @@ class HintQueue(Protocol):
     def put_back(self, hint: Hint) -> None:
         """Move it behind the others: it will be taken again."""
 
+    def clear(self) -> int:
+        """Connect, let go of all there are, and close; how many there were. May block. TransientError."""
+
     def fileno(self) -> int:
         """For select()."""
 

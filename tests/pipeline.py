@@ -100,6 +100,19 @@ class Pipeline:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")[-20_000:] if self.log_path.exists() else ""
 
+    @contextmanager
+    def stage(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
+        """One stage alone; it ends well unless it was killed."""
+        with self.log_path.open("ab") as log:
+            command = [sys.executable, "-m", "syncbridge", name, "--config", str(self.config_path)]
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            code = process.wait(20)
+        assert code in (0, -signal.SIGKILL), self.log()
+
     # -- what it says --------------------------------------------------------------------------------------------------
 
     def get(self, path: str) -> tuple[int, str]:

@@ -33,6 +33,7 @@ from syncbridge.capture.start import file_number
 from syncbridge.capture.statements import Statements
 from syncbridge.capture.stopping import StopFlag
 from syncbridge.capture.tables import HEARTBEAT, OWN_SCHEMA, WATERMARK, Tables
+from syncbridge.capture.turn import Turn
 from syncbridge.config import Config
 from syncbridge.errors import PositionLost, TransientError
 from syncbridge.event import Event
@@ -145,11 +146,17 @@ class Capture:
             self._heartbeat.start()
 
     def _run_session(self) -> None:
-        queue_id = self._queue.connect()
         with source_errors(self._source.settings):
-            last = self._furthest
-            furthest = None if last is None else Version(last.epoch, last.file_number, last.pos, 0)
-            session = self._session = self._opener.open(queue_id, self._rewind, furthest, self._seen)
+            turn = Turn(self._source, self._config.name, self._stop)
+        last = self._furthest
+        furthest = None if last is None else Version(last.epoch, last.file_number, last.pos, 0)
+        try:
+            queue_id = self._queue.connect()
+            with source_errors(self._source.settings):
+                session = self._session = self._opener.open(turn, queue_id, self._rewind, furthest, self._seen)
+        except BaseException:
+            turn.close()
+            raise
         self._seen = ""
         self._rewind = None  # its checkpoint is saved
         try:
@@ -243,6 +250,8 @@ class Capture:
         """Let the queue work while the loop waits for something else."""
         self._flush()
         self._delivery.hear(timeout)
+        with source_errors(self._source.settings):
+            self._session.turn.keep()
 
     def _flush(self) -> None:
         """Submit what is collected; the last transaction boundary is durable when that is."""
@@ -281,6 +290,7 @@ class Capture:
         self._snapshots.poll_requests()
         session = self._session
         with source_errors(self._source.settings):
+            session.turn.keep()
             if self._source.stepped_down(session.control):
                 raise TransientError(
                     f"source {self._source.settings.address} has become read-only", hint="looking for the primary"

@@ -29,6 +29,7 @@ from syncbridge.capture.snapshot.snapshots import Snapshots
 from syncbridge.capture.source import Source
 from syncbridge.capture.start import Facts, Start, decide, decide_rewind, file_number
 from syncbridge.capture.tables import OWN_SCHEMA, Tables, load
+from syncbridge.capture.turn import Turn
 from syncbridge.config import Config
 from syncbridge.errors import PositionLost
 from syncbridge.seams import Mirror
@@ -46,6 +47,7 @@ class Session:
     server: Server
     #: Names the server in checkpoints.
     identity: str
+    turn: Turn
     #: A plain connection for questions on the way.
     control: Any
     stream: BinlogStream
@@ -99,6 +101,7 @@ class Session:
     def close(self) -> None:
         self.stream.close()
         self.control.close()
+        self.turn.close()
 
 
 class Opener:
@@ -123,20 +126,20 @@ class Opener:
         self._chunk_reader = chunk_reader
         self._refusal = ""  # as last complained about
 
-    def open(self, queue_id: str, rewind: Version | None, furthest: Version | None, seen: str) -> Session:
+    def open(self, turn: Turn, queue_id: str, rewind: Version | None, furthest: Version | None, seen: str) -> Session:
         """Decide where to start and start the dump. Raises PositionLost where a re-snapshot is needed, not allowed.
 
         `furthest`, `seen`: how far this process has read before, as a version and in GTIDs.
         """
-        control = self._source.elect()
+        control = self._source.connect()
         try:
-            return self._open(control, queue_id, rewind, furthest, seen)
+            return self._open(turn, control, queue_id, rewind, furthest, seen)
         except BaseException:
             control.close()
             raise
 
     def _open(
-        self, control: Any, queue_id: str, rewind: Version | None, furthest: Version | None, seen: str
+        self, turn: Turn, control: Any, queue_id: str, rewind: Version | None, furthest: Version | None, seen: str
     ) -> Session:
         server = identify(control)
         identity = server.identity or _describe(control)
@@ -161,6 +164,7 @@ class Opener:
         session = Session(
             server=server,
             identity=identity,
+            turn=turn,
             control=control,
             stream=BinlogStream(dump),
             epoch=start.epoch,

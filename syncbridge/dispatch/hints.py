@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from syncbridge.dispatch import packets as p
 from syncbridge.dispatch.peers.grabbing import Grabbing
 from syncbridge.dispatch.target import Target
-from syncbridge.dispatch.wire import Wire
+from syncbridge.dispatch.wire import TIMEOUT, Wire
 from syncbridge.errors import TransientError
 from syncbridge.seams import ISOLATED_SUFFIX, Hint, hints_function
 
@@ -96,6 +96,18 @@ class GearmanHints:
         if hint.handle in self._in_hand:
             self._returning.append(hint.handle)
             self._output += p.request(p.SUBMIT_JOB_BG, self._function, b"", hint.workload)
+
+    def clear(self) -> int:
+        """See HintQueue."""
+        self.connect()
+        count = 0
+        while not self._grabbing.asleep:
+            self._wire.wait(TIMEOUT)
+            taken = self.take()
+            self.done(hint.handle for hint in taken)
+            count += len(taken)
+        self.close()
+        return count
 
     def _report(self, kind: int, handle: bytes) -> None:
         if (size := self._in_hand.pop(handle, None)) is None:

@@ -45,6 +45,21 @@ def reading(source: SqlServer, last: int = 0, **account: str) -> Iterator[Outbox
         outbox.close()
 
 
+def test_a_table_whose_rows_went_to_another_queue_counts_as_made_anew(made: SqlServer) -> None:
+    with reading(made) as outbox:
+        first = outbox.made
+        for queue in ("", "ours", "ours"):
+            outbox.claim(queue)
+            assert outbox.made == first
+    with reading(made) as outbox:
+        assert outbox.made == first
+        outbox.claim("theirs")
+        assert outbox.made != first
+        outbox.check()
+        with reading(made) as other:
+            assert other.made == outbox.made
+
+
 def rows(count: int, text: str = "{}") -> str:
     """An INSERT as triggers write it."""
     values = ",".join(["(1, 'c', 'd', 't', '{}', %r)" % text] * count)  # noqa: UP031

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,30 +35,16 @@ def orders(mariadb: MariaDB, redis_server: Redis, tmp_path: Path) -> Callable[..
     return make
 
 
-@contextmanager
-def stage(pipeline: Pipeline, name: str) -> Iterator[subprocess.Popen[bytes]]:
-    with pipeline.log_path.open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "syncbridge", name, "--config", str(pipeline.config_path)], stdout=log, stderr=log
-        )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        code = process.wait(20)
-    assert code == 0, pipeline.log()
-
-
 def test_the_stages_run_alone_as_they_would_on_several_hosts(orders: Callable[..., Pipeline]) -> None:
     pipeline = orders(http={"listen": "off"})
-    with stage(pipeline, "capture"), stage(pipeline, "worker"), stage(pipeline, "server"), stage(pipeline, "worker"):
+    with pipeline.stage("capture"), pipeline.stage("worker"), pipeline.stage("server"), pipeline.stage("worker"):
         pipeline.source.execute("UPDATE orders SET v = 'new' WHERE id < 10", "DELETE FROM orders WHERE id = 20")
         assert wait_same(pipeline, "orders", "order:") == 499
 
 
 def test_a_stage_alone_serves_its_own_metrics(orders: Callable[..., Pipeline]) -> None:
     pipeline = orders()
-    with stage(pipeline, "server"):
+    with pipeline.stage("server"):
         eventually(lambda: pipeline.metric("syncbridge_build_info", pipeline="shop") == 1, timeout=20)
 
 
@@ -199,7 +185,7 @@ def test_health_readiness_and_every_metric_that_is_promised(orders: Callable[...
 
 def test_fewer_lanes_are_taken_up_when_those_of_before_are_empty(orders: Callable[..., Pipeline]) -> None:
     pipeline = orders(queue={"lanes": 8}, http={"listen": "off"})
-    with stage(pipeline, "server"), stage(pipeline, "capture"):  # nobody empties the lanes
+    with pipeline.stage("server"), pipeline.stage("capture"):  # nobody empties the lanes
 
         def all_in_lanes() -> bool:
             with closing(State.open(pipeline.settings["state"], "shop")) as state:

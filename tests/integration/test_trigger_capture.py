@@ -141,7 +141,7 @@ def test_an_emptied_outbox_and_a_lost_state_read_everything_again(pipeline: Pipe
     )
     with pipeline.running():
         assert wait_same(pipeline, "orders", "order:") == 90
-        assert "emptied by somebody else" in pipeline.log()
+        assert "emptied or captured by somebody else" in pipeline.log()
     (pipeline.folder / "state.db").unlink()
     source.execute("UPDATE orders SET total = 98")
     with pipeline.running():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from syncbridge.seams import hints_function
 from tests.integration.trigger_tools import ORDERS, Sessions, end_in_part, insert, installed, triggered
 from tests.pipeline import Pipeline, mirrored_hashes, wait_same
 from tests.servers import Redis, SqlServer, eventually
+from tests.servers.job_server import Peer
 from tests.servers.udf import install as install_library
 from tests.servers.udf import run_file
 
@@ -157,6 +160,34 @@ def test_poison_becomes_dead_letters_and_the_rest_goes_on(pipeline: Pipeline, so
         assert agrees(pipeline) == 3
         eventually(lambda: pipeline.metric("syncbridge_retries_pending") == 0)
         assert agrees(pipeline) == 3
+
+
+@pytest.mark.parametrize("new_source", ["mariadb"], indirect=True)
+def test_hints_that_are_left_when_the_transport_changes_leave_the_queue(pipeline: Pipeline, source: SqlServer) -> None:
+    def waiting() -> int:
+        try:
+            with Peer(pipeline.queue_port) as peer:
+                lines = peer.text("status", ".\n").splitlines()
+        except ConnectionError:  # not there yet
+            return 0
+        return sum(int(line.split("\t")[1]) for line in lines if line.startswith(hints_function("shop")))
+
+    installed(pipeline)
+    with pipeline.running():
+        insert(source, *range(20))
+        assert agrees(pipeline) == 20
+    with pipeline.stage("server"):
+        numbers = itertools.count(20)
+        eventually(lambda: insert(source, next(numbers)) or waiting())
+        left, rows = waiting(), next(numbers)
+    pipeline.settings["source"]["trigger"]["transport"] = "outbox"
+    pipeline.write_config()
+    installed(pipeline)
+    source.execute("UPDATE orders SET note = 'new' WHERE id = 5")
+    with pipeline.running():
+        assert agrees(pipeline) == rows
+        assert waiting() == 0
+        assert f"{left} hints were left" in pipeline.log()
 
 
 def insert_one(source: SqlServer) -> bool:

@@ -37,6 +37,7 @@ from syncbridge.capture.trigger.primaries import SEVERAL_PRIMARIES, several_prim
 from syncbridge.capture.trigger.shapes import TableShape, constrained, load, numbers, wanted_triggers, without_triggers
 from syncbridge.capture.trigger.start import PLACES, Beginning, begin
 from syncbridge.capture.trigger.udf import heartbeat_job, name_servers
+from syncbridge.capture.turn import Turn
 from syncbridge.config import Config
 from syncbridge.errors import ConfigError, PositionLost, TransientError
 from syncbridge.event import Event
@@ -59,6 +60,7 @@ class _Session:
     """One connection to the source and what belongs to it."""
 
     server: Server
+    turn: Turn
     control: Any
     queue_id: str
     outbox: Outbox
@@ -74,16 +76,16 @@ class _Session:
         self.feed.close()
         self.outbox.close()
         self.control._force_close()
+        self.turn.close()
 
 
 class TriggerCapture:
     """The capture stage for `capture: trigger`. `run()` returns when stopped and raises what time cannot mend."""
 
-    def __init__(
-        self, config: Config, state: State, lane_queue: LaneQueue, mirror: Mirror, hints: HintQueue | None = None
-    ) -> None:
-        """`hints`: the way to the UDF's jobs, for `transport: udf`."""
+    def __init__(self, config: Config, state: State, lane_queue: LaneQueue, mirror: Mirror, hints: HintQueue) -> None:
+        """`hints`: the way to the UDF's jobs."""
         self._hints = hints
+        self._over_udf = config.source.trigger.transport == "udf"
         self._place = PLACES[config.source.trigger.transport]
         self._config = config
         self._state = state
@@ -137,14 +139,15 @@ class TriggerCapture:
         self._afresh = str(error)
 
     def _run_session(self) -> None:
-        queue_id = self._queue.connect()
         with source_errors(self._source.settings):
-            control = self._source.elect()
-            try:
-                session = self._session = self._open(control, queue_id)
-            except BaseException:
-                control.close()
-                raise
+            turn = Turn(self._source, self._config.name, self._stop)
+        try:
+            queue_id = self._queue.connect()
+            with source_errors(self._source.settings):
+                session = self._session = self._open(turn, queue_id)
+        except BaseException:
+            turn.close()
+            raise
         try:
             session.intake.begin(session.epoch.value, 0, _now_us())
             self._settle_lanes()
@@ -158,11 +161,20 @@ class TriggerCapture:
             self._delivery.lanes.clear()
             session.close()
 
-    def _open(self, control: Any, queue_id: str) -> _Session:
+    def _open(self, turn: Turn, queue_id: str) -> _Session:
+        control = self._source.connect()
+        try:
+            return self._begin(turn, control, queue_id)
+        except BaseException:
+            control.close()
+            raise
+
+    def _begin(self, turn: Turn, control: Any, queue_id: str) -> _Session:
         server = identify(control)
         refuse_several_primaries(control)
         outbox = Outbox(self._config.name, self._source.connect)
         try:
+            outbox.claim(queue_id)
             rewinds = self._state.requests.pending(REWIND)
             if rewinds and not self._afresh:  # filed while nobody captured
                 self._afresh = _NO_REWIND
@@ -172,10 +184,11 @@ class TriggerCapture:
             self._refuse_without_triggers(control, server, schemas)
             outbox.last = start.last
             intake = Intake(self._config.name, server.server_id, self._state, self._delivery)
-            session = _Session(server, control, queue_id, outbox, numbers(control, server, list(schemas)), intake)
+            session = _Session(server, turn, control, queue_id, outbox, numbers(control, server, list(schemas)), intake)
             known = self._state.checkpoints.load()
             session.lanes = max(self._config.queue.lanes, known.lanes if known else 0)
             self._save(session, start.epoch)
+            self._drop_hints(known)
             session.epoch = Epoch(start.epoch, lambda epoch: self._save(session, epoch))
             self._chunk_reader.place_with(EpochPlacing(session.epoch))
             refusable = constrained(control, server, list(schemas))
@@ -196,7 +209,7 @@ class TriggerCapture:
 
     def _feed(self, session: _Session) -> Feed:
         hints = self._hints
-        if hints is None:
+        if not self._over_udf:
             return OutboxFeed(session.outbox, session.epoch, session.intake, self._delivery)
         # Hints are numbered by this process alone: whoever numbered before had a lower epoch.
         session.epoch.rise()
@@ -227,6 +240,13 @@ class TriggerCapture:
         if any(not request.table for request in self._state.requests.pending(SNAPSHOT)):
             return start  # somebody ran the command below
         raise PositionLost(f"cannot go on: {start.snapshot}", hint="read every table again: syncbridge snapshot")
+
+    def _drop_hints(self, before: Checkpoint | None) -> None:
+        """What triggers said over another transport nobody would ever take; every table is read again instead."""
+        if before is None or before.file != PLACES["udf"] or self._over_udf:
+            return
+        if dropped := self._hints.clear():
+            log.info("%d hints were left from transport udf: dropped", dropped)
 
     def _refuse_without_triggers(self, control: Any, server: Server, schemas: dict[Name, TableSchema]) -> None:
         wanted = wanted_triggers(self._config, server, schemas, self._tables)
@@ -272,7 +292,7 @@ class TriggerCapture:
             self._heartbeat.reset()
         elif interval:
             write = heartbeat_row(self._config.name)
-            if self._hints is not None:
+            if self._over_udf:
                 write = heartbeat_job(self._config.name, write)
             self._heartbeat = HeartbeatWriter(interval, self._delivery.heartbeats, self._source.connect, write)
             self._heartbeat.start()
@@ -333,6 +353,7 @@ class TriggerCapture:
             raise PositionLost(_NO_REWIND)
         self._snapshots.poll_requests()
         with source_errors(self._source.settings):
+            self._session.turn.keep()
             if self._source.stepped_down(self._session.control):
                 raise TransientError(
                     f"source {self._source.settings.address} has become read-only", hint="looking for the primary"
@@ -366,7 +387,7 @@ class TriggerCapture:
             else:
                 self._snapshots.request(*name, "it was made anew: emptied, or put in place of another")
         session.numbers = now
-        if self._hints is not None:
+        if self._over_udf:
             self._name_servers(session.control)
         wanted = wanted_triggers(self._config, session.server, schemas, tables)
         stale = without_triggers(session.control, self._config, wanted)
@@ -395,6 +416,8 @@ class TriggerCapture:
         """Let the queue work while the loop waits for something else."""
         self._delivery.lanes.flush()
         self._delivery.hear(timeout)
+        with source_errors(self._source.settings):
+            self._session.turn.keep()
 
     def transaction_before(self, file: str, pos: int) -> Transaction:
         """A chunk's version: its epoch's lowest, see epoch.py."""

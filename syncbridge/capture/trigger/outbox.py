@@ -13,6 +13,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pymysql
@@ -75,10 +76,19 @@ class Outbox:
         self._next_poll = self._next_look = self._next_delete = 0.0
         self._connection = connect()
         try:
-            self._step = self._prepare()
-            self.made = self._mark()
-        except pymysql.MySQLError as error:
+            with self._there():
+                self._step = self._prepare()
+                self.made = self._mark()
+        except BaseException:
             self.close()
+            raise
+
+    @contextmanager
+    def _there(self) -> Iterator[None]:
+        """Raises ConfigError where the table is not, any more or not yet."""
+        try:
+            yield
+        except pymysql.MySQLError as error:
             if error.args[0] not in _NO_TABLE:
                 raise
             table = self._name.replace("`", "")
@@ -103,10 +113,14 @@ class Outbox:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def poll(self) -> list[Reported]:
-        """The next rows, ascending, late ones among them."""
+        """The next rows, ascending, late ones among them. Raises ConfigError when the table was dropped."""
         now = time.monotonic()
         if now < self._next_poll:
             return []
+        with self._there():
+            return self._poll(now)
+
+    def _poll(self, now: float) -> list[Reported]:
         if self._place is None:
             self._place = self._begin()
         if now >= self._next_look:
@@ -198,7 +212,8 @@ class Outbox:
         """
         ordered = sorted(ids)
         self._durable += (ordered[start : start + _DELETE] for start in range(0, len(ordered), _DELETE))
-        self._delete_durable(time.monotonic())
+        with self._there():
+            self._delete_durable(time.monotonic())
 
     def _delete_durable(self, now: float) -> None:
         while self._durable and now >= self._next_delete:
@@ -227,20 +242,33 @@ class Outbox:
 
     def _mark(self) -> int:
         """The number in the table's mark, a row that is never deleted: a table that was emptied has lost it."""
-        find = f"SELECT new_key FROM {self._table} WHERE id = {_MARK}"  # noqa: S608 - our own names
-        with self._connection.cursor() as cursor:
-            cursor.execute(find)
-            row = cursor.fetchone()
-            if row is None:
-                sql = f"INSERT IGNORE INTO {self._name} (id, written_us, op, db, name, new_key)"
+        row = self._read_mark()
+        if row is None:
+            sql = f"INSERT IGNORE INTO {self._name} (id, written_us, op, db, name, new_key)"
+            with self._connection.cursor() as cursor:
                 cursor.execute(f"{sql} VALUES ({_MARK}, 0, 's', '', '', %s)", (str(random.getrandbits(62)),))
-                cursor.execute(find)
-                row = cursor.fetchone()
+            row = self._read_mark()
         return int(row[0])
+
+    def _read_mark(self) -> Any:
+        with self._connection.cursor() as cursor:
+            cursor.execute(f"SELECT new_key, old_key FROM {self._table} WHERE id = {_MARK}")  # noqa: S608 - our own names
+            return cursor.fetchone()
+
+    def claim(self, queue: str) -> None:
+        """From here on rows go to the queue of this id. Where those of before went to another one, the table counts as
+        made anew: what that one took and has not delivered, nobody here would know."""
+        number, owner = self._read_mark()
+        if owner == queue or not queue:
+            return
+        self.made = random.getrandbits(62) if owner else int(number)
+        sql = f"REPLACE INTO {self._name} (id, written_us, op, db, name, new_key, old_key)"
+        with self._connection.cursor() as cursor:
+            cursor.execute(f"{sql} VALUES ({_MARK}, 0, 's', '', '', %s, %s)", (str(self.made), queue))
 
     def check(self) -> None:
         """Raises PositionLost when ids began anew: somebody emptied the table, with changes nobody had read."""
-        with self._connection.cursor() as cursor:
+        with self._there(), self._connection.cursor() as cursor:
             cursor.execute(f"SHOW CREATE TABLE {self._name}")
             found = _COUNTER.search(cursor.fetchone()[1])
         if (int(found[1]) if found else 1) <= self.last or self._mark() != self.made:

@@ -46,5 +46,5 @@ def begin(
     if checkpoint.queue_id != queue_id:
         return Beginning(afresh, 0, "the queue was lost")
     if checkpoint.file_created != made:
-        return Beginning(afresh, 0, "the outbox was emptied by somebody else, or made anew")
+        return Beginning(afresh, 0, "the outbox was emptied or captured by somebody else, or made anew")
     return Beginning(checkpoint.epoch, checkpoint.pos)
