@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from syncbridge.capture.trigger import install
 from syncbridge.state import State
 from tests.integration.trigger_tools import ORDERS, Sessions, end_in_part, insert, installed, triggered
 from tests.pipeline import Pipeline, mirrored_hashes, wait_same
@@ -76,6 +77,44 @@ def test_triggers_come_and_go_without_trace(pipeline: Pipeline, source: SqlServe
     left = source.execute("SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = DATABASE()")
     assert left == [("theirs",)]
     assert source.execute("SHOW DATABASES LIKE 'syncbridge'") == []
+
+
+def test_triggers_are_upgraded_and_removed_while_everybody_writes(pipeline: Pipeline, source: SqlServer) -> None:
+    insert(source, *range(300))
+    installed(pipeline)
+    sessions = Sessions(source)
+    pipeline.start()
+    pipeline.wait_ready()
+    with sessions.at_work():
+        source.execute("ALTER TABLE orders ADD extra INT DEFAULT 5")
+        assert pipeline.command("triggers", "install").returncode == 0
+    wait_same(pipeline, "orders", "order:")
+    again = Sessions(source)
+    with again.at_work():
+        removed = pipeline.command("triggers", "remove")
+        assert removed.returncode == 0, removed.stderr
+        assert pipeline.process is not None
+        assert pipeline.process.wait(60) == 2, "capture cannot go on, and says so"
+        before = again.done
+        eventually(lambda: again.done > before + 50)
+        assert pipeline.command("triggers", "install").returncode == 0
+    assert "has no outbox syncbridge.outbox_shop" in pipeline.log()
+    assert not sessions.failures + again.failures, "no statement of anybody failed by us"
+    with pipeline.running():
+        wait_same(pipeline, "orders", "order:")
+
+
+def test_a_long_transaction_keeps_neither_us_nor_others_waiting(
+    pipeline: Pipeline, source: SqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install, "_ATTEMPTS", 2)
+    with source.connect(autocommit=False) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM orders")
+        done = pipeline.command("triggers", "install")
+        assert done.returncode == 1
+        assert "a transaction uses the table" in done.stderr
+        insert(source, 1)
+    installed(pipeline)
 
 
 @pytest.mark.parametrize("source", ["mariadb"], indirect=True)

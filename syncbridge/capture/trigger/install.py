@@ -1,22 +1,29 @@
 """Putting triggers on the source and taking them off again. IO: one connection.
 
 New triggers are made before old ones go: for a moment a change is written twice, which does no harm; the other way
-round it would not be written at all. Triggers of anybody else are never touched.
+round it would not be written at all. Triggers of anybody else are never touched. Nobody's statement waits for us for
+long: what a transaction of somebody keeps us from is tried again after a pause, in which others get their turn.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import time
+from typing import Any, NamedTuple, NoReturn
 
 import pymysql
 
-from syncbridge.capture.connection import source_errors
+from syncbridge.capture.connection import source_error, source_errors
 from syncbridge.capture.sql import quote
 from syncbridge.capture.trigger.render import Trigger, outbox_statements, outbox_table, prefix
-from syncbridge.errors import ConfigError
+from syncbridge.errors import ConfigError, TransientError
 
 _NO_TRIGGER_PRIVILEGE = {1142, 1227, 1044}
 _BINLOG_NEEDS_SUPER = 1419
+_LOCK_TIMEOUT = 1205
+#: Seconds that a statement of ours waits for a table, and others behind it; how often it is tried; the pause between.
+_PATIENCE = 1
+_ATTEMPTS = 10
+_PAUSE = 1.0
 
 
 class Installed(NamedTuple):
@@ -63,7 +70,7 @@ def install(connection: Any, pipeline: str, wanted: list[Trigger]) -> Plan:
     found = plan(connection, pipeline, wanted)
     with connection.cursor() as cursor:
         # A trigger keeps the sql_mode and the character sets of the session that made it.
-        cursor.execute("SET SESSION sql_mode = '', NAMES utf8mb4")
+        cursor.execute(f"SET SESSION sql_mode = '', lock_wait_timeout = {_PATIENCE}, NAMES utf8mb4")
         for statement in outbox_statements(pipeline):
             _execute(cursor, statement)
         for trigger in found.missing:
@@ -77,6 +84,7 @@ def remove(connection: Any, pipeline: str) -> list[Installed]:
     """Take every trigger of this pipeline off, then its outbox, then our schema where nothing else is in it."""
     there = installed(connection, pipeline)
     with connection.cursor() as cursor:
+        cursor.execute(f"SET SESSION lock_wait_timeout = {_PATIENCE}")
         for one in there:
             _execute(cursor, f"DROP TRIGGER IF EXISTS {quote(one.db)}.{quote(one.name)}")
         _execute(cursor, f"DROP TABLE IF EXISTS {outbox_table(pipeline)}")
@@ -87,20 +95,32 @@ def remove(connection: Any, pipeline: str) -> list[Installed]:
 
 
 def _execute(cursor: Any, statement: str) -> None:
-    try:
-        cursor.execute(statement)
-    except pymysql.MySQLError as error:
-        number = error.args[0] if error.args else 0
-        if number == _BINLOG_NEEDS_SUPER:
-            raise ConfigError(
-                "the source lets only SUPER accounts create triggers while its binlog is on",
-                hint="SET GLOBAL log_bin_trust_function_creators=ON, or use an account with SUPER",
-            ) from error
-        if number in _NO_TRIGGER_PRIVILEGE:
-            raise ConfigError(
-                f"the account may not do this: {error.args[1]}",
-                hint="GRANT TRIGGER ON each mapped database, and CREATE, DROP, SELECT, INSERT, DELETE ON syncbridge.*"
-                " TO the account; or run the output of syncbridge triggers render as another one",
-            ) from error
-        with source_errors():
-            raise
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            cursor.execute(statement)
+            return
+        except pymysql.MySQLError as error:
+            if error.args[0] != _LOCK_TIMEOUT or attempt == _ATTEMPTS:
+                _refuse(error)
+        time.sleep(_PAUSE)
+
+
+def _refuse(error: pymysql.MySQLError) -> NoReturn:
+    """Raises ConfigError, TransientError or what else source_errors makes of it."""
+    number = error.args[0] if error.args else 0
+    if number == _LOCK_TIMEOUT:
+        raise TransientError(
+            "a transaction uses the table for too long", hint="nothing is half done: run it again when it has ended"
+        ) from error
+    if number == _BINLOG_NEEDS_SUPER:
+        raise ConfigError(
+            "the source lets only SUPER accounts create triggers while its binlog is on",
+            hint="SET GLOBAL log_bin_trust_function_creators=ON, or use an account with SUPER",
+        ) from error
+    if number in _NO_TRIGGER_PRIVILEGE:
+        raise ConfigError(
+            f"the account may not do this: {error.args[1]}",
+            hint="GRANT TRIGGER ON each mapped database, and CREATE, DROP, SELECT, INSERT, DELETE ON syncbridge.*"
+            " TO the account; or run the output of syncbridge triggers render as another one",
+        ) from error
+    raise source_error(error) from error
