@@ -291,9 +291,9 @@ class Capture:
         session = self._session
         with source_errors(self._source.settings):
             session.turn.keep()
-            if self._source.stepped_down(session.control):
+            if self._source.misplaced(session.control):
                 raise TransientError(
-                    f"source {self._source.settings.address} has become read-only", hint="looking for the primary"
+                    f"source {self._source.settings.address} is not the primary", hint="looking for the primary"
                 )
             self._retention.observe(session.control, session.server, session.file, session.pos, self._transaction.ts_us)
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from syncbridge.capture.connection import ConnectionSettings, connect, is_read_only
 from syncbridge.config import SourceConfig, Url
 from syncbridge.errors import ConfigError, TransientError
+
+#: Where there is no primary: how often to look for one, and how long one address may take to answer, seconds.
+LOOK_INTERVAL, LOOK_SECONDS = 5.0, 1.0
 
 
 def settings_of(source: SourceConfig, url: Url) -> ConnectionSettings:
@@ -34,7 +40,9 @@ class Source:
         self._config = config
         self._candidates = [settings_of(config, url) for url in config.url]
         self._current = 0
-        self._reads_replica = False
+        #: The primary is meant, and there was none: the one in use is read-only.
+        self.reads_replica = False
+        self._next_look = 0.0
         write_url = config.write_url
         self._writer = settings_of(config, write_url) if write_url else None
 
@@ -62,13 +70,14 @@ class Source:
             settings = self._candidates[candidate]
             try:
                 if (connection := self._connect_unless_read_only(settings)) is not None:
-                    self._current, self._reads_replica = candidate, False
+                    self._current, self.reads_replica = candidate, False
                     return connection
                 read_only.append(settings.address)
             except (TransientError, ConfigError) as error:
                 failure = failure or error
         if failure is None:
-            self._reads_replica = True
+            self.reads_replica = True
+            self._next_look = time.monotonic() + LOOK_INTERVAL
             return self.connect()
         if read_only:
             raise TransientError(
@@ -76,6 +85,25 @@ class Source:
                 hint="promote a replica, or set source.write_url to the primary in order to read from replicas",
             )
         raise failure
+
+    def misplaced(self, control: Any) -> bool:
+        """Whether to elect anew: the server in use, `control`, is the primary no longer, or there is one again."""
+        if not self.wants_primary:
+            return False
+        if not self.reads_replica:
+            return is_read_only(control)
+        if time.monotonic() < self._next_look:
+            return False
+        self._next_look = time.monotonic() + LOOK_INTERVAL
+        return not is_read_only(control) or any(map(self._is_primary, self._candidates))
+
+    def _is_primary(self, settings: ConnectionSettings) -> bool:
+        with suppress(TransientError, ConfigError):
+            connection = self._connect_unless_read_only(replace(settings, connect_timeout_s=LOOK_SECONDS))
+            if connection is not None:
+                connection.close()
+                return True
+        return False
 
     def _connect_unless_read_only(self, settings: ConnectionSettings) -> Any:
         connection = connect(settings)
@@ -87,10 +115,6 @@ class Source:
             raise
         connection.close()
         return None
-
-    def stepped_down(self, control: Any) -> bool:
-        """Whether the server in use, elected as the primary, has become read-only."""
-        return self.wants_primary and not self._reads_replica and is_read_only(control)
 
     def failed(self) -> None:
         """The candidate in use does not answer: the next connection tries the next one."""

@@ -208,6 +208,20 @@ def test_a_snapshot_under_way_starts_again_on_the_new_primary(
     assert len(one.mirrored()) == 1501
 
 
+def test_a_replica_that_is_promoted_late_is_found(pair: Pair, tmp_path: Path) -> None:
+    """Between a primary that steps down and a replica that takes over, there is none: whoever is read is read only."""
+    one = pair.pipeline(tmp_path)
+    with one.running() as capture:
+        snapshots_done(one)
+        pair.primary.execute(f"SET GLOBAL {pair._read_only()}=1")
+        eventually(lambda: capture._source.reads_replica, timeout=20)
+        pair.caught_up()
+        pair.promote()
+        pair.replica.execute("INSERT INTO t VALUES (1, 1)")
+        one.server = pair.replica
+        one.agrees()
+
+
 def test_a_primary_that_steps_down_and_lives_on_is_left(pair: Pair, tmp_path: Path) -> None:
     one = pair.pipeline(tmp_path)
     with one.running():

@@ -354,9 +354,9 @@ class TriggerCapture:
         self._snapshots.poll_requests()
         with source_errors(self._source.settings):
             self._session.turn.keep()
-            if self._source.stepped_down(self._session.control):
+            if self._source.misplaced(self._session.control):
                 raise TransientError(
-                    f"source {self._source.settings.address} has become read-only", hint="looking for the primary"
+                    f"source {self._source.settings.address} is not the primary", hint="looking for the primary"
                 )
             self._session.outbox.check()
 
