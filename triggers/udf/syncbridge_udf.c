@@ -640,17 +640,29 @@ static void ask(server *s, call *calls) {
   }
 }
 
-/* The calls that waited meanwhile, as many as go together, for the first of them to speak for; NULL: there is none. */
+/* The first of those that wait, to speak next; NULL: there is none. */
 static call *take_turn(server *s) {
-  call *first = s->first, *last = first;
-  s->asked = first != NULL;
-  if (!first) return NULL;
-  size_t size = first->request.size;
-  for (; last->next && (size += last->next->request.size) <= MAX_TOGETHER; last = last->next) totals.shared++;
-  s->first = last->next;
+  call *next = s->first;
+  s->asked = next != NULL;
+  if (!next) return NULL;
+  s->first = next->next;
+  next->next = NULL;
+  next->speaks = true;
+  return next;
+}
+
+/* Behind `mine` those that wait by now, as many as go together. */
+static void gather(server *s, call *mine) {
+  call *last = mine;
+  size_t size = mine->request.size;
+  pthread_mutex_lock(&lock);
+  while (s->first && (size += s->first->request.size) <= MAX_TOGETHER) {
+    last = last->next = s->first;
+    s->first = last->next;
+    totals.shared++;
+  }
   last->next = NULL;
-  first->speaks = true;
-  return first;
+  pthread_mutex_unlock(&lock);
 }
 
 /* As ask() for one call. While a session speaks with a server that answers promptly, the calls of others gather, and the
@@ -670,6 +682,7 @@ static void ask_together(server *s, call *mine) {
   if (waits) {
     while (sem_wait(&mine->woken)) continue; /* not for long: whoever speaks has a deadline */
     if (!mine->speaks) return;
+    gather(s, mine);
   }
   int64_t began = now_us();
   ask(s, mine);
