@@ -143,13 +143,13 @@ def test_a_read_only_replica_is_mirrored(
     pair = Pair(new_source)
     pair.primary.execute("INSERT INTO t VALUES " + ",".join(f"({n}, 0)" for n in range(3000)))
     more = {"write_url": pair.primary.url()} if write_url else {}
-    one = Pipeline(pair.replica, tmp_path, **more)
+    one = Pipeline(pair.replica, tmp_path, snapshot_rate=3000, **more)
     pair.caught_up()
     with Writers(pair.primary, threads=2, pause=0.02) as writers, one.running():
+        eventually(lambda: writers.count > 20, timeout=20)
         snapshots_done(one)
         writers.__exit__()
         pair.caught_up()
         one.agrees()
     databases = pair.replica.execute("SHOW DATABASES LIKE 'syncbridge'")
     assert len(databases) == write_url
-    assert writers.count > 20
