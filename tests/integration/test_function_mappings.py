@@ -63,7 +63,8 @@ async def test_a_poison_job_becomes_a_dead_letter_and_can_be_retried(redis_serve
             b"no job", b'{"id":1,"a":"x"}', b"\xff", b'{"nr":1}',
         ]  # fmt: skip
         assert {row.place for row in rows} == {"function:sync"}
-        assert sorted(row.error_class for row in rows) == ["PermanentError"] * 3 + ["WRONGTYPE"]
+        classes = sorted(row.error_class for row in rows)
+        assert classes == ["ColumnMissing", "PermanentError", "PermanentError", "WRONGTYPE"]
         assert {row.attempts for row in rows} == {3}
         run.redis.delete("o:1")
         run.state.dead_letters.retry(*(row.id for row in rows))
