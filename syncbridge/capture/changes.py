@@ -32,17 +32,14 @@ class Transaction:
     #: When the source wrote it, microseconds.
     ts_us: int
     rows: int = 0
-    version_prefix: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.version_prefix = transaction_prefix(self.epoch, self.file_number, self.pos)
 
     def version(self, row: int) -> str:
-        return f"{self.version_prefix}{row:08x}"
+        return f"{transaction_prefix(self.epoch, self.file_number, self.pos)}{row:08x}"
 
     def describe(self, captured_us: int) -> list[Any]:
         """What a job says of it, see workload.py."""
-        return [self.version_prefix, captured_us, self.ts_us, self.server_id, self.gtid, self.file, self.pos]
+        prefix = transaction_prefix(self.epoch, self.file_number, self.pos)
+        return [prefix, captured_us, self.ts_us, self.server_id, self.gtid, self.file, self.pos]
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,22 +90,26 @@ class Lanes:
 
         rows: tuples of `shape.columns`, pairs of them for a u; weight: about how many bytes each weighs. An update that
         changes a row's key becomes two events, d of the old row and c of the new one: each has the lane of its own key.
-        Hot: a row costs its lane and two appends.
+        Hot: a row costs its lane and two appends; one that comes alone, as most do, goes the short way.
         """
         if shape is not self._shape:
             self._look_at(shape)
-        find, number = self._find, transaction.rows
+        find, number, single = self._find, transaction.rows, len(rows) == 1
         if op == UPDATE:
             for before, after in rows:
                 for place in self._key_places:
                     if before[place] != after[place]:
                         self._add_moved(transaction, shape, rows, now_us, weight)
                         return
-        transaction.rows = number + len(rows)
-        if len(rows) == 1:
-            (row,) = rows
-            self._add_row(find(row[1] if op == UPDATE else row), transaction, shape, op, now_us, number, row, weight)
+            if single:
+                transaction.rows = number + 1
+                self._add_row(find(after), transaction, shape, op, now_us, number, rows[0], weight)
+                return
+        elif single:
+            transaction.rows = number + 1
+            self._add_row(find(rows[0]), transaction, shape, op, now_us, number, rows[0], weight)
             return
+        transaction.rows = number + len(rows)
         shares: list[tuple[list[int], list[Any]]] = [([], []) for _ in range(self.count)]
         for row in rows:
             numbers, its = shares[find(row[1] if op == UPDATE else row)]
