@@ -133,7 +133,7 @@ class DescribedTransaction(Protocol):
 class Draft:
     """A job that is being filled. Rows of one table with one op that follow each other become one block."""
 
-    __slots__ = ("_items", "_numbers", "_op", "_places", "_rows", "_table", "_tables", "_transaction", "_transactions", "count")  # fmt: skip # noqa: E501
+    __slots__ = ("_items", "_numbers", "_op", "_place", "_places", "_rows", "_table", "_tables", "_transaction", "_transactions", "count")  # fmt: skip # noqa: E501
 
     def __init__(self) -> None:
         #: Events that it stands for.
@@ -142,6 +142,7 @@ class Draft:
         self._tables: dict[int, tuple[int, DescribedTable]] = {}  # by id(); held here, so that no other gets the same
         self._transactions: list[Described] = []
         self._transaction: DescribedTransaction | None = None
+        self._place = -1
         # The block that is open.
         self._table: DescribedTable | None = None
         self._op = ""
@@ -162,7 +163,7 @@ class Draft:
             self._begin_transaction(transaction, now_us)
         if table is not self._table or op != self._op:
             self._begin_block(table, op)
-        self._places.append(len(self._transactions) - 1)
+        self._places.append(self._place)
         self._numbers.append(number)
         self._rows.append(row)
         self.count += 1
@@ -181,13 +182,13 @@ class Draft:
             self._begin_transaction(transaction, now_us)
         if table is not self._table or op != self._op:
             self._begin_block(table, op)
-        self._places += [len(self._transactions) - 1] * len(rows)
+        self._places += [self._place] * len(rows)
         self._numbers += numbers
         self._rows += rows
         self.count += len(rows)
 
     def _begin_transaction(self, transaction: DescribedTransaction, now_us: int) -> None:
-        self._transaction = transaction
+        self._transaction, self._place = transaction, len(self._transactions)
         self._transactions.append(transaction.describe(now_us))
 
     def _begin_block(self, table: DescribedTable, op: str) -> None:

@@ -101,13 +101,17 @@ class Lanes:
                     if before[place] != after[place]:
                         self._add_moved(transaction, shape, rows, now_us, weight)
                         return
-            if single:
-                transaction.rows = number + 1
-                self._add_row(find(after), transaction, shape, op, now_us, number, rows[0], weight)
-                return
-        elif single:
+        if single:
+            row = rows[0]
+            lane = find(after if op == UPDATE else row)
             transaction.rows = number + 1
-            self._add_row(find(rows[0]), transaction, shape, op, now_us, number, rows[0], weight)
+            if self._bytes[lane] + weight > MAX_BYTES and self._drafts[lane].count:
+                self._flush(lane)
+            draft = self._drafts[lane]
+            draft.add_row(shape, transaction, op, now_us, number, row)
+            self._bytes[lane] += weight
+            if draft.count >= MAX_EVENTS:
+                self._flush(lane)
             return
         transaction.rows = number + len(rows)
         shares: list[tuple[list[int], list[Any]]] = [([], []) for _ in range(self.count)]
@@ -154,27 +158,7 @@ class Lanes:
             ):
                 number = transaction.rows
                 transaction.rows = number + 1
-                self._add_row(find(image), transaction, shape, op, now_us, number, row, weight)
-
-    def _add_row(
-        self,
-        lane: int,
-        transaction: Transaction,
-        shape: Shape,
-        op: str,
-        now_us: int,
-        number: int,
-        row: Any,
-        weight: int,
-    ) -> None:
-        draft, size = self._drafts[lane], self._bytes[lane] + weight
-        if size > MAX_BYTES and draft.count:
-            self._flush(lane)
-            draft, size = self._drafts[lane], weight
-        draft.add_row(shape, transaction, op, now_us, number, row)
-        self._bytes[lane] = size
-        if draft.count >= MAX_EVENTS:
-            self._flush(lane)
+                self._extend(find(image), transaction, shape, op, now_us, [number], [row], weight)
 
     def _extend(
         self,
