@@ -165,34 +165,6 @@ def test_sessions_share_connections_and_lose_nothing(sql: SqlServer, jobs: JobSe
     assert found["failures"] == 0
 
 
-@pytest.mark.parametrize("new_source", ["mariadb"], indirect=True)
-def test_jobs_of_sessions_that_call_meanwhile_go_together(sql: SqlServer) -> None:
-    calling = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'SELECT gman_do%'"
-    with JobServerProcess("memory:") as jobs:
-        point_to(sql, jobs.port)
-        sql.execute("SELECT gman_option_set('reply_timeout', 10000)")
-        one(sql, "COUNT(gman_do_background('f', seq)) FROM seq_1_to_2000")  # it shows how promptly it answers
-        answers: list[object] = []
-        threads = [
-            threading.Thread(target=lambda: answers.append(one(sql, "gman_do_background('f', 'x')"))) for _ in range(8)
-        ]
-        jobs.freeze()
-        try:
-            for thread in threads:
-                thread.start()
-            eventually(lambda: sql.value(calling) == 8)
-        finally:
-            jobs.thaw()
-        for thread in threads:
-            thread.join()
-        assert jobs.total("f") == 2008
-    found = stats(sql)
-    print(f"8 sessions, {found['shared']} jobs went with another's, {found['connects']} connection")
-    assert len(set(answers)) == 8, "each has a handle of its own"
-    assert found["shared"] >= 4, "one speaks at once, then one for all the others"
-    assert found["connects"] == 1
-
-
 @pytest.mark.parametrize("how", ["stopped", "frozen", "black hole"])
 def test_a_dead_server_costs_one_time_out_a_second_and_no_statement(
     sql: SqlServer, jobs: JobServerProcess, how: str

@@ -198,9 +198,8 @@ int main(int count, char **values) {
   }
   __atomic_store_n(&over, true, __ATOMIC_RELAXED);
   pthread_join(administrator, NULL);
-  printf("%d sessions, %llu calls answered, %llu NULL, %llu connections opened, %llu used again, %llu shared, %llu time-outs\n",
-         threads,
-         done, null, totals.connects, totals.reuses, totals.shared, totals.timeouts);
+  printf("%d sessions, %llu calls answered, %llu NULL, %llu connections opened, %llu used again, %llu time-outs\n", threads,
+         done, null, totals.connects, totals.reuses, totals.timeouts);
   assert(done + null == (unsigned long long)threads * (unsigned long long)calls && done > 0);
   return 0;
 }

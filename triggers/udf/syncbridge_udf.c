@@ -10,9 +10,8 @@
  *   gman_json_object, _array, _values, _members        JSON for servers without JSON_OBJECT
  *
  * Names and meaning follow gearman-mysql-udf. A call may cost its statement a time-out, never more: a connection is
- * used again and again, by several sessions at once where that is quicker, a server that failed is left alone for a
- * second (the circuit breaker) while the next server of the list takes over, and whatever goes wrong is NULL, never an
- * error.
+ * used again and again, a server that failed is left alone for a second (the circuit breaker) while the next server of
+ * the list takes over, and whatever goes wrong is NULL, never an error.
  *
  * Sections: the server's calling convention, text, sockets, packets, pools, calls, then the functions themselves.
  * One mutex guards pools, options and totals; it is never held while waiting for the network.
@@ -27,7 +26,6 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -69,7 +67,7 @@ typedef struct {
 #define MESSAGE_SIZE 512
 
 /* Rises with every change that servers should be given; gman_stats() tells it, `syncbridge udf install` compares it. */
-#define LIBRARY_VERSION 4
+#define LIBRARY_VERSION 3
 
 /* -- limits ---------------------------------------------------------------------------------------------------------- */
 
@@ -79,8 +77,6 @@ typedef struct {
 #ifndef MAX_IDLE
 #define MAX_IDLE 64 /* connections kept per server; further ones are closed after use. 0: one for each call */
 #endif
-#define PROMPT 300 /* microseconds: a server that can answer within them is asked for several sessions at once */
-#define MAX_TOGETHER (64u << 10) /* bytes of requests that are sent together; a larger one goes alone */
 #define MAX_RESULT (16u << 20)
 #define MAX_REPLY (64u << 20)
 #define DEFAULT_PORT "4730"
@@ -98,7 +94,7 @@ static struct { const char *name; long value; } options[OPTIONS] = {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct { unsigned long long jobs, failures, connects, reuses, timeouts, skipped, shared; } totals;
+static struct { unsigned long long jobs, failures, connects, reuses, timeouts, skipped; } totals;
 static __thread char last_error[MESSAGE_SIZE];
 
 static void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -122,13 +118,11 @@ static long option(int which) {
   return value;
 }
 
-static int64_t now_us(void) {
+static int64_t now_ms(void) {
   struct timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);
-  return (int64_t)time.tv_sec * 1000000 + time.tv_nsec / 1000;
+  return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
-
-static int64_t now_ms(void) { return now_us() / 1000; }
 
 /* -- text: a buffer that grows --------------------------------------------------------------------------------------- */
 
@@ -308,8 +302,6 @@ static piece behind_handle(const text *body) {
 
 /* -- pools: the servers of one list, and their idle connections ------------------------------------------------------- */
 
-typedef struct call call;
-
 typedef struct {
   char name[128];
   struct sockaddr_storage address;
@@ -317,9 +309,6 @@ typedef struct {
   int64_t retry_at; /* the breaker is open until then; 0: closed */
   int idle[MAX_IDLE];
   int idle_count;
-  int64_t pace;       /* microseconds that it needs at the least; slowly forgotten */
-  bool asked;         /* a session speaks with it, and these wait for their turn, in order of arrival: */
-  call *first, *last;
 } server;
 
 typedef struct pool {
@@ -478,17 +467,14 @@ static int check_out(server *s, bool *reused) {
   if (s->retry_at) s->retry_at = now + options[BREAKER].value; /* this call tries it; meanwhile others do not */
   while (s->idle_count) {
     int fd = s->idle[--s->idle_count];
-    pthread_mutex_unlock(&lock);
     char byte;
-    bool quiet = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
-    if (!quiet) close(fd); /* the server closed it, or says something that nobody asked for */
-    pthread_mutex_lock(&lock);
-    if (quiet) {
+    if (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
       totals.reuses++;
       pthread_mutex_unlock(&lock);
       *reused = true;
       return fd;
     }
+    close(fd); /* the server closed it, or says something that nobody asked for */
   }
   pthread_mutex_unlock(&lock);
   *reused = false;
@@ -518,23 +504,6 @@ static void give_up(server *s, enum outcome outcome) {
 }
 
 /* -- calls ---------------------------------------------------------------------------------------------------------------- */
-
-/* One submit of one session. */
-struct call {
-  text request;
-  text *result;
-  bool background;
-  enum outcome outcome;
-  char error[MESSAGE_SIZE]; /* why it is not DONE: the session that speaks has another thread's last_error */
-  sem_t woken;              /* answered, or to speak for itself and those behind it */
-  bool speaks;
-  call *next;
-};
-
-static void keep_error(call *c) {
-  if (c->outcome == DONE) *c->error = 0;
-  else memcpy(c->error, last_error, sizeof c->error);
-}
 
 /* Why the server refused, from an ERROR packet: code NUL text. */
 static enum outcome refused(const server *s, const text *body) {
@@ -567,135 +536,54 @@ static enum outcome receive_result(input *in, const server *s, text *body, text 
   }
 }
 
-/* The answer to one submit. Not DONE: in `c`, where the server refused or the worker failed; else the connection's. */
-static enum outcome receive_answer(input *in, const server *s, call *c, text *body, int64_t deadline) {
+/* One job over one connection. `answered`: the server said something, so the connection was not stale. */
+static enum outcome talk(input *in, const server *s, const text *request, bool background, text *body, text *result, bool *answered) {
   uint32_t kind;
-  enum outcome outcome = receive_packet(in, &kind, body, deadline);
-  if (outcome != DONE) return outcome;
-  if (kind == ERROR) {
-    c->outcome = refused(s, body);
-  } else if (kind != JOB_CREATED) {
-    fail("%s does not speak the Gearman protocol", s->name);
-    return FAILED;
-  } else if (c->background) {
-    add(c->result, body->data, body->size);
-    c->outcome = DONE;
-  } else {
-    c->outcome = receive_result(in, s, body, c->result);
+  int64_t deadline = now_ms() + option(REPLY_TIMEOUT);
+  *answered = false;
+  enum outcome outcome = send_all(in->fd, request->data, request->size, deadline);
+  if (outcome == DONE && !wait_for(in->fd, POLLIN, deadline)) outcome = TIMED_OUT; /* it has not answered yet */
+  if (outcome == DONE) outcome = receive_packet(in, &kind, body, deadline);
+  if (outcome != DONE) {
+    fail("%s: %s", s->name, outcome == TIMED_OUT ? "no answer in time" : "connection closed");
+    return outcome;
   }
+  *answered = true;
+  if (kind == ERROR) return refused(s, body);
+  if (kind != JOB_CREATED) {
+    fail("%s does not speak the Gearman protocol", s->name);
+    return CLOSED;
+  }
+  if (!background) return receive_result(in, s, body, result);
+  add(result, body->data, body->size);
   return DONE;
 }
 
-/* The jobs of `calls` over one connection; `left`: the first call that was not answered, NULL when all were. */
-static enum outcome talk(input *in, const server *s, call *calls, call **left) {
-  text joined = {0}, body = {0};
-  const text *request = &calls->request;
-  if (calls->next) {
-    for (call *c = calls; c; c = c->next) add(&joined, c->request.data, c->request.size);
-    request = &joined;
-  }
-  int64_t deadline = now_ms() + option(REPLY_TIMEOUT);
-  enum outcome outcome = joined.broken ? CLOSED : send_all(in->fd, request->data, request->size, deadline);
-  if (outcome == DONE && !wait_for(in->fd, POLLIN, deadline)) outcome = TIMED_OUT; /* it has not answered yet */
-  for (*left = calls; *left && outcome == DONE;)
-    if ((outcome = receive_answer(in, s, *left, &body, deadline)) == DONE) {
-      keep_error(*left);
-      *left = (*left)->next;
-    }
-  if (outcome == TIMED_OUT || outcome == CLOSED)
-    fail("%s: %s", s->name, outcome == TIMED_OUT ? "no answer in time" : "connection closed");
-  free(joined.data);
-  free(body.data);
-  return outcome;
-}
-
-/* The jobs of `calls` by one server: an idle connection that turns out to be dead is replaced. */
-static void ask(server *s, call *calls) {
-  bool reused = true;
-  call *left = calls;
+/* One job by one server: an idle connection that turns out to be dead is replaced once. */
+static enum outcome ask(server *s, const text *request, bool background, text *body, text *result) {
+  bool reused = true, answered;
   enum outcome outcome = CLOSED;
-  while (left && reused) {
+  while (reused) {
     int fd = check_out(s, &reused);
     if (fd < 0) {
       if (!reused) give_up(s, CLOSED);
-      break;
+      return CLOSED;
     }
     input in;
     begin(&in, fd);
-    call *first = left;
-    outcome = talk(&in, s, first, &left);
-    bool sound = outcome == DONE && !buffered(&in);
-    for (call *c = first; c != left; c = c->next) sound = sound && c->outcome == DONE;
-    if (sound) check_in(s, fd);
-    else close(fd); /* after a refusal too: whatever still arrives on it belongs to nobody */
-    if (outcome == TIMED_OUT || outcome == FAILED || (outcome == CLOSED && !reused)) {
-      give_up(s, outcome);
-      break;
+    result->size = 0;
+    outcome = talk(&in, s, request, background, body, result, &answered);
+    if (outcome == DONE && !buffered(&in)) {
+      check_in(s, fd);
+      return DONE;
     }
+    close(fd); /* after a refusal too: whatever still arrives on it belongs to nobody */
+    if (outcome == DONE || outcome == REFUSED || outcome == FAILED) return outcome;
+    if (outcome == TIMED_OUT || answered) break;
     /* Closed without a word: the job may have been taken all the same, so it may come twice, but it does come. */
   }
-  for (; left; left = left->next) {
-    left->outcome = outcome == TIMED_OUT ? TIMED_OUT : CLOSED;
-    keep_error(left);
-  }
-}
-
-/* The first of those that wait, to speak next; NULL: there is none. */
-static call *take_turn(server *s) {
-  call *next = s->first;
-  s->asked = next != NULL;
-  if (!next) return NULL;
-  s->first = next->next;
-  next->next = NULL;
-  next->speaks = true;
-  return next;
-}
-
-/* Behind `mine` those that wait by now, as many as go together. */
-static void gather(server *s, call *mine) {
-  call *last = mine;
-  size_t size = mine->request.size;
-  pthread_mutex_lock(&lock);
-  while (s->first && (size += s->first->request.size) <= MAX_TOGETHER) {
-    last = last->next = s->first;
-    s->first = last->next;
-    totals.shared++;
-  }
-  last->next = NULL;
-  pthread_mutex_unlock(&lock);
-}
-
-/* As ask() for one call. While a session speaks with a server that answers promptly, the calls of others gather, and the
- * first of them speaks for all: fewer packets and fewer changes of thread on either side. With a network or a disk
- * between, that would only double the wait, so there every session has a connection of its own. */
-static void ask_together(server *s, call *mine) {
-  pthread_mutex_lock(&lock);
-  bool gathers = s->pace < PROMPT, waits = gathers && s->asked;
-  if (waits) {
-    if (s->first) s->last->next = mine;
-    else s->first = mine;
-    s->last = mine;
-  } else if (gathers) {
-    s->asked = true;
-  }
-  pthread_mutex_unlock(&lock);
-  if (waits) {
-    while (sem_wait(&mine->woken)) continue; /* not for long: whoever speaks has a deadline */
-    if (!mine->speaks) return;
-    gather(s, mine);
-  }
-  int64_t began = now_us();
-  ask(s, mine);
-  int64_t took = now_us() - began;
-  pthread_mutex_lock(&lock);
-  s->pace = !s->pace || took < s->pace ? took : s->pace + s->pace / 64 + 1;
-  call *next = gathers ? take_turn(s) : NULL;
-  pthread_mutex_unlock(&lock);
-  if (next) sem_post(&next->woken);
-  for (call *c = mine->next; c; c = next) {
-    next = c->next; /* `c` is gone once it wakes up */
-    sem_post(&c->woken);
-  }
+  give_up(s, outcome);
+  return outcome;
 }
 
 static bool submit(uint32_t kind, bool background, piece function, piece unique, piece workload, text *result) {
@@ -705,22 +593,15 @@ static bool submit(uint32_t kind, bool background, piece function, piece unique,
     count(&totals.failures);
     return false;
   }
-  call mine = {.result = result, .background = background, .outcome = CLOSED};
-  sem_init(&mine.woken, 0, 0);
-  add_submit(&mine.request, kind, function, unique, workload);
-  bool together = MAX_IDLE && background && mine.request.size < MAX_TOGETHER;
-  for (int s = 0; s < p->count && mine.outcome != DONE && mine.outcome != FAILED && !mine.request.broken; s++) {
-    result->size = 0;
-    mine.next = NULL;
-    mine.speaks = false;
-    if (together) ask_together(&p->servers[s], &mine);
-    else ask(&p->servers[s], &mine);
-  }
-  bool done = mine.outcome == DONE && !result->broken;
+  text request = {0}, body = {0};
+  add_submit(&request, kind, function, unique, workload);
+  enum outcome outcome = CLOSED;
+  for (int s = 0; s < p->count && outcome != DONE && outcome != FAILED && !request.broken; s++)
+    outcome = ask(&p->servers[s], &request, background, &body, result);
+  bool done = outcome == DONE && !result->broken;
   count(done ? &totals.jobs : &totals.failures);
-  memcpy(last_error, mine.error, sizeof last_error);
-  sem_destroy(&mine.woken);
-  free(mine.request.data);
+  free(request.data);
+  free(body.data);
   release(p);
   return done;
 }
@@ -1015,8 +896,8 @@ PUBLIC char *gman_stats(UDF_INIT *init, UDF_ARGS *args, char *buffer, unsigned l
   t->size = 0;
   pthread_mutex_lock(&lock);
   snprintf(line, sizeof line,
-           "{\"version\": %d, \"jobs\": %llu, \"failures\": %llu, \"connects\": %llu, \"reuses\": %llu, \"timeouts\": %llu, \"skipped\": %llu, \"shared\": %llu",
-           LIBRARY_VERSION, totals.jobs, totals.failures, totals.connects, totals.reuses, totals.timeouts, totals.skipped, totals.shared);
+           "{\"version\": %d, \"jobs\": %llu, \"failures\": %llu, \"connects\": %llu, \"reuses\": %llu, \"timeouts\": %llu, \"skipped\": %llu",
+           LIBRARY_VERSION, totals.jobs, totals.failures, totals.connects, totals.reuses, totals.timeouts, totals.skipped);
   add_string(t, line);
   for (int i = 0; i < OPTIONS; i++) {
     snprintf(line, sizeof line, "%s\"%s\": %ld", i ? ", " : ", \"options\": {", options[i].name, options[i].value);
