@@ -153,7 +153,8 @@ def make_tables(server: SqlServer) -> None:
 def triggers(server: SqlServer, schema: TableSchema) -> list[Trigger]:
     """As `syncbridge triggers install` makes them; the call goes to the build that the table is for."""
     transport = "outbox" if schema.table == VARIANTS[OUTBOX] else "udf"
-    made = table_triggers(schema.table, schema, ("id",), mariadb=server.flavor == "mariadb", transport=transport)
+    mariadb, told_by = server.flavor == "mariadb", ("id",) if transport == "udf" else None
+    made = table_triggers(schema.table, schema, ("id",), mariadb=mariadb, transport=transport, told_by=told_by)
     pooled, other = (function for _, function in BUILDS.values())
     if not schema.table.endswith("per_call"):
         return made

@@ -20,7 +20,6 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -67,7 +66,7 @@ typedef struct {
 #define MESSAGE_SIZE 512
 
 /* Rises with every change that servers should be given; gman_stats() tells it, `syncbridge udf install` compares it. */
-#define LIBRARY_VERSION 3
+#define LIBRARY_VERSION 4
 
 /* -- limits ---------------------------------------------------------------------------------------------------------- */
 
@@ -80,6 +79,7 @@ typedef struct {
 #define MAX_RESULT (16u << 20)
 #define MAX_REPLY (64u << 20)
 #define DEFAULT_PORT "4730"
+#define BELIEVED 100 /* milliseconds after which an idle connection is looked at before it is used again */
 
 enum { SUBMIT_JOB = 7, JOB_CREATED = 8, WORK_STATUS = 12, WORK_COMPLETE = 13, WORK_FAIL = 14, SUBMIT_JOB_BG = 18, ERROR = 19,
        SUBMIT_JOB_HIGH = 21, WORK_EXCEPTION = 25, WORK_DATA = 28, WORK_WARNING = 29, SUBMIT_JOB_HIGH_BG = 32,
@@ -105,18 +105,10 @@ static void fail(const char *format, ...) {
   va_end(arguments);
 }
 
-static void count(unsigned long long *total) {
-  pthread_mutex_lock(&lock);
-  ++*total;
-  pthread_mutex_unlock(&lock);
-}
-
-static long option(int which) {
-  pthread_mutex_lock(&lock);
-  long value = options[which].value;
-  pthread_mutex_unlock(&lock);
-  return value;
-}
+/* Totals and options are looked at in every call: without the lock, since no two of them need to agree. */
+static void count(unsigned long long *total) { __atomic_add_fetch(total, 1, __ATOMIC_RELAXED); }
+static unsigned long long counted(unsigned long long *total) { return __atomic_load_n(total, __ATOMIC_RELAXED); }
+static long option(int which) { return __atomic_load_n(&options[which].value, __ATOMIC_RELAXED); }
 
 static int64_t now_ms(void) {
   struct timespec time;
@@ -302,12 +294,14 @@ static piece behind_handle(const text *body) {
 
 /* -- pools: the servers of one list, and their idle connections ------------------------------------------------------- */
 
+typedef struct { int fd; int64_t since; } idle_connection;
+
 typedef struct {
   char name[128];
   struct sockaddr_storage address;
   socklen_t address_size;
   int64_t retry_at; /* the breaker is open until then; 0: closed */
-  int idle[MAX_IDLE];
+  idle_connection idle[MAX_IDLE];
   int idle_count;
 } server;
 
@@ -327,7 +321,7 @@ static void release(pool *p) {
   pthread_mutex_unlock(&lock);
   if (!last) return;
   for (int s = 0; s < p->count; s++)
-    for (int i = 0; i < p->servers[s].idle_count; i++) close(p->servers[s].idle[i]);
+    for (int i = 0; i < p->servers[s].idle_count; i++) close(p->servers[s].idle[i].fd);
   free(p);
 }
 
@@ -453,28 +447,36 @@ static int open_connection(server *s) {
   return fd;
 }
 
+/* Neither closed by the server, nor saying something that nobody asked for. One that was used a moment ago is believed:
+ * if it is closed all the same, the call fails without an answer, and ask() opens another. */
+static bool still_open(const idle_connection *one, int64_t now) {
+  char byte;
+  if (now - one->since < BELIEVED) return true;
+  return recv(one->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+}
+
 /* A connection, an idle one where there is one; -1: the server cannot be used now. `reused` is cleared where it came to
  * opening a new one. */
 static int check_out(server *s, bool *reused) {
   int64_t now = now_ms();
   pthread_mutex_lock(&lock);
   if (s->retry_at > now) {
-    totals.skipped++;
     pthread_mutex_unlock(&lock);
+    count(&totals.skipped);
     fail("%s failed a moment ago and is left alone", s->name);
     return -1;
   }
-  if (s->retry_at) s->retry_at = now + options[BREAKER].value; /* this call tries it; meanwhile others do not */
+  if (s->retry_at) s->retry_at = now + option(BREAKER); /* this call tries it; meanwhile others do not */
   while (s->idle_count) {
-    int fd = s->idle[--s->idle_count];
-    char byte;
-    if (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-      totals.reuses++;
-      pthread_mutex_unlock(&lock);
+    idle_connection one = s->idle[--s->idle_count];
+    pthread_mutex_unlock(&lock);
+    if (still_open(&one, now)) {
+      count(&totals.reuses);
       *reused = true;
-      return fd;
+      return one.fd;
     }
-    close(fd); /* the server closed it, or says something that nobody asked for */
+    close(one.fd);
+    pthread_mutex_lock(&lock);
   }
   pthread_mutex_unlock(&lock);
   *reused = false;
@@ -482,25 +484,27 @@ static int check_out(server *s, bool *reused) {
 }
 
 static void check_in(server *s, int fd) {
+  idle_connection one = {.fd = fd, .since = now_ms()};
   pthread_mutex_lock(&lock);
   s->retry_at = 0;
   bool kept = s->idle_count < MAX_IDLE;
-  if (kept) s->idle[s->idle_count++] = fd;
+  if (kept) s->idle[s->idle_count++] = one;
   pthread_mutex_unlock(&lock);
   if (!kept) close(fd);
 }
 
 /* The server failed: open its breaker and let go of its connections. */
 static void give_up(server *s, enum outcome outcome) {
-  int idle[MAX_IDLE], idle_count;
+  idle_connection idle[MAX_IDLE];
+  int idle_count;
+  if (outcome == TIMED_OUT) count(&totals.timeouts);
   pthread_mutex_lock(&lock);
-  s->retry_at = now_ms() + options[BREAKER].value;
-  if (outcome == TIMED_OUT) totals.timeouts++;
+  s->retry_at = now_ms() + option(BREAKER);
   idle_count = s->idle_count;
   memcpy(idle, s->idle, sizeof idle);
   s->idle_count = 0;
   pthread_mutex_unlock(&lock);
-  while (idle_count) close(idle[--idle_count]);
+  while (idle_count) close(idle[--idle_count].fd);
 }
 
 /* -- calls ---------------------------------------------------------------------------------------------------------------- */
@@ -853,9 +857,7 @@ PUBLIC long long gman_option_set(UDF_INIT *init, UDF_ARGS *args, char *is_null, 
   for (int i = 0; i < OPTIONS; i++) {
     if (strlen(options[i].name) != name.size || memcmp(options[i].name, name.data, name.size)) continue;
     if (value < 1 || value > 3600000) break;
-    pthread_mutex_lock(&lock);
-    options[i].value = (long)value;
-    pthread_mutex_unlock(&lock);
+    __atomic_store_n(&options[i].value, (long)value, __ATOMIC_RELAXED);
     return value;
   }
   fail("options are connect_timeout, reply_timeout, result_timeout and breaker, 1 to 3600000 milliseconds each");
@@ -897,10 +899,11 @@ PUBLIC char *gman_stats(UDF_INIT *init, UDF_ARGS *args, char *buffer, unsigned l
   pthread_mutex_lock(&lock);
   snprintf(line, sizeof line,
            "{\"version\": %d, \"jobs\": %llu, \"failures\": %llu, \"connects\": %llu, \"reuses\": %llu, \"timeouts\": %llu, \"skipped\": %llu",
-           LIBRARY_VERSION, totals.jobs, totals.failures, totals.connects, totals.reuses, totals.timeouts, totals.skipped);
+           LIBRARY_VERSION, counted(&totals.jobs), counted(&totals.failures), counted(&totals.connects), counted(&totals.reuses),
+           counted(&totals.timeouts), counted(&totals.skipped));
   add_string(t, line);
   for (int i = 0; i < OPTIONS; i++) {
-    snprintf(line, sizeof line, "%s\"%s\": %ld", i ? ", " : ", \"options\": {", options[i].name, options[i].value);
+    snprintf(line, sizeof line, "%s\"%s\": %ld", i ? ", " : ", \"options\": {", options[i].name, option(i));
     add_string(t, line);
   }
   add_string(t, "}, \"servers\": [");

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -72,11 +73,20 @@ def prefix(pipeline: str) -> str:
 
 
 def table_triggers(
-    pipeline: str, schema: TableSchema, key: tuple[str, ...], *, mariadb: bool, transport: str = "outbox"
+    pipeline: str,
+    schema: TableSchema,
+    key: tuple[str, ...],
+    *,
+    mariadb: bool,
+    transport: str = "outbox",
+    told_by: Collection[str] | None = None,
 ) -> list[Trigger]:
-    """The three triggers of one table. `key`: the columns that name a row."""
+    """The three triggers of one table. `key`: the columns that name a row. `told_by`: what of a row is reported beside
+    its key, as TableShape has it, where the row itself is read again (confirm.py); None: every column.
+    """
     by_name = {column.name: column for column in schema.columns}
-    parts = {"key": [by_name[name] for name in key], "row": list(schema.columns)}
+    told = [column for column in schema.columns if told_by is None or column.name in {*told_by} - {*key}]
+    parts = {"key": [by_name[name] for name in key]} | ({"row": told} if told else {})
     words = {
         "function": literal(hints_function(pipeline)),
         "outbox": outbox_table(pipeline),
