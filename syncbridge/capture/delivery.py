@@ -28,6 +28,8 @@ from syncbridge.workload import encode_job
 MAX_BACKLOG = 32 * 1024 * 1024
 #: Longest wait for something to happen, seconds.
 TICK = 0.05
+#: Between two looks whether the lanes are empty, seconds.
+_LOOK = 0.02
 #: How long a stop waits for the queue to accept what was read.
 STOP_SECONDS = 5.0
 
@@ -117,7 +119,10 @@ class Delivery:
         while self.queue.backlog or self.queue.pending():
             if self._stop.is_set():
                 raise Stopped
-            idle(0.02)
+            look_at = time.monotonic() + _LOOK
+            idle(_LOOK)
+            # A queue that has nothing to say returns at once, and asking it without a pause would hold up its workers.
+            time.sleep(max(0.0, look_at - time.monotonic()))
 
     def drain(self) -> None:
         """At stop: what was submitted becomes durable, within reason; the rest is captured again."""
