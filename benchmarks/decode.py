@@ -173,10 +173,8 @@ def read_json(server: MariaDB, start: Position, end: Position) -> Reading:
         for item in reader.read(stream):
             if type(item) is Gtid or type(item) is Single:
                 pos = item.start if isinstance(item, Single) else item.pos
-                transaction = Transaction(
-                    pipeline="bench", epoch=1, server_id=1, gtid=item.gtid or "", file=item.file,
-                    file_number=file_number(item.file), pos=pos, ts_us=item.ts * 1_000_000,
-                )  # fmt: skip
+                gtid, file, ts_us = item.gtid or "", item.file, item.ts * 1_000_000
+                transaction = Transaction("bench", 1, 1, gtid, file, file_number(file), pos, ts_us)
             if isinstance(item, Rows):
                 assert transaction is not None
                 name, number = item.schema.table, len(item.rows)

@@ -365,14 +365,14 @@ class Capture:
     def _new_transaction(self, gtid: str, pos: int, ts_us: int) -> Transaction:
         session = self._session
         return Transaction(
-            pipeline=self._config.name,
-            epoch=session.epoch,
-            server_id=session.server.server_id,
-            gtid=gtid,
-            file=session.file,
-            file_number=file_number(session.file),
-            pos=pos,
-            ts_us=ts_us,
+            self._config.name,
+            session.epoch,
+            session.server.server_id,
+            gtid,
+            session.file,
+            file_number(session.file),
+            pos,
+            ts_us,
         )
 
     def _end_transaction(self, file: str, pos: int) -> None:

