@@ -3,9 +3,10 @@
     python benchmarks/triggers.py [--seconds 1] [--runs 5] [--only mariadb mysql]
 
 Private servers with durable settings (innodb_flush_log_at_trx_commit=1, sync_binlog=1). The tables are sysbench's;
-INSERTs of 1 row and of 1,000 rows, autocommit, over 1, 8 and 16 connections. The UDF sends its jobs to our job server with
-a durable and with a volatile queue, and to gearmand; each time as it is, and compiled without its pool of connections,
-so that it connects per call. All variants take turns in every run; a row whose job was not accepted fails the whole.
+INSERTs of 1 row and of 1,000 rows, autocommit, over 1, 8 and 16 connections. The UDF sends its jobs to our job server
+with a durable and with a volatile queue, and to gearmand; each time as it is, and compiled without its pool of
+connections, so that it connects per call. All variants take turns in every run; a row whose job was not accepted fails
+the whole.
 Rates are rows per second, medians with the range; the database's CPU time per row says more beside other work.
 
 At the end: how long single-row statements take while the job server is well, frozen, stopped, and never answers.

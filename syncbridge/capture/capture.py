@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import select
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from syncbridge import metrics
 from syncbridge.capture.binlog import events
@@ -36,7 +35,6 @@ from syncbridge.capture.tables import HEARTBEAT, OWN_SCHEMA, WATERMARK, Tables
 from syncbridge.capture.turn import Turn
 from syncbridge.config import Config
 from syncbridge.errors import PositionLost, TransientError
-from syncbridge.event import Event
 from syncbridge.seams import LaneQueue, Mirror
 from syncbridge.state import State
 from syncbridge.state.requests import REWIND
@@ -77,7 +75,7 @@ class Capture:
             readers=config.source.snapshot_readers,
             rate=config.source.snapshot_rate,
         )
-        self._snapshots = Snapshots(config.name, state, self._tables, self._chunk_reader, self)
+        self._snapshots = Snapshots(config.name, state, self._tables, self._chunk_reader, self._delivery, self)
         self._opener = Opener(config, state, self._source, mirror, self._tables, self._snapshots, self._chunk_reader)
         may_snapshot = config.source.snapshot != "never"
         self._statements = Statements(self._tables, self._snapshots, self.sweep, may_snapshot=may_snapshot)
@@ -420,26 +418,9 @@ class Capture:
         return replace(self._new_transaction("", pos - 1, _now_us()), file=file, file_number=file_number(file))
 
     @property
-    def full(self) -> bool:
-        """The queue is behind."""
-        return self._delivery.full
-
-    @property
     def position(self) -> str:
         """Version of the transaction being read."""
         return self._transaction.version(self._transaction.rows)
-
-    def emit(self, one: Event, size: int) -> None:
-        """Put an event into its lane."""
-        self._delivery.emit(one, size)
-
-    def emit_reads(self, transaction: Transaction, shape: Shape, number: int, rows: list[Any], weight: int) -> None:
-        """Put rows of a snapshot into their lanes."""
-        self._delivery.emit_reads(transaction, shape, number, rows, weight)
-
-    def when_durable(self, action: Callable[[], None]) -> None:
-        """Run `action` once everything emitted so far is durable in the queue."""
-        self._delivery.when_durable(action)
 
     def sweep(self, db: str, table: str, version: str) -> None:
         """Remove the table's keys older than `version`, behind a barrier."""

@@ -17,6 +17,7 @@ from syncbridge.sinks.apply import APPLY, SWEEP, Applier
 from syncbridge.sinks.keys import GUARD_FIELD
 from syncbridge.sinks.mapping import CompiledMapping, Mappings, as_bytes
 from tests.integration.sink_tools import event, version
+from tests.property.packed import send
 from tests.servers import Redis
 
 CONFIG = """
@@ -80,7 +81,7 @@ def test_any_order_of_arrival_ends_with_the_newest(client: redis.Redis, kind: st
                     counts["swept"] += _sweep(client, applier, mapping, one["version"])
                 else:
                     operations += mapping.operations(one)
-            results = _send(client, applier.call("x", operations, 0, version(1)))
+            results = send(client, applier.call("x", operations, 0, version(1)))
             assert all(result in (0, 1) for result in results)
             counts["operations"] += len(results)
             counts["stale"] += results.count(0)
@@ -106,23 +107,13 @@ def _sweep(client: redis.Redis, applier: Applier, mapping: CompiledMapping, befo
     keys = [b"k:%d" % number for number in range(1, 5)]
     rule = mapping.config.on_delete
     expire = rule.after if rule.action == "expire" else 0.0
-    swept: int = _send(
+    swept: int = send(
         client,
         applier.sweep(
             "x", keys, mapping_id=mapping.id, version=before, floor=before, hash_=mapping.hash, expire=expire
         ),
     )
     return swept
-
-
-def _send(client: redis.Redis, packed: bytes) -> Any:
-    """The very bytes that workers send."""
-    connection: Any = client.connection_pool.get_connection()
-    try:
-        connection.send_packed_command([packed])
-        return connection.read_response()
-    finally:
-        client.connection_pool.release(connection)
 
 
 def _content(client: redis.Redis, key: bytes, kind: str) -> Any:

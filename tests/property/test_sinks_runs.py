@@ -15,6 +15,7 @@ from syncbridge.sinks.apply import APPLIED, APPLY, STALE, Applier, singly
 from syncbridge.sinks.keys import companion_key, companion_prefix, guard
 from syncbridge.sinks.runs import REMOVE_ROWS, WRITE_ROWS, Run
 from tests.integration.sink_tools import version
+from tests.property.packed import send
 from tests.servers import Redis
 
 #: Plain, not ASCII, with a hash tag, with a lone brace.
@@ -70,12 +71,12 @@ def test_a_run_is_its_rows_one_by_one(clients: tuple[redis.Redis, redis.Redis]) 
         for client in clients:
             _prepare(client, floor)
         for batch in batches:
-            together = _send(clients[0], applier.call("x", batch, 0, version(1)))
+            together = send(clients[0], applier.call("x", batch, 0, version(1)))
             alone = [
                 result
                 for run in batch
                 for operation in singly(run)
-                for result in _send(clients[1], applier.call("x", [operation], None, ""))
+                for result in send(clients[1], applier.call("x", [operation], None, ""))
             ]
             assert together == alone
             counts.update(result if isinstance(result, int) else result[:9] for result in together)
@@ -104,12 +105,3 @@ def _content(client: redis.Redis) -> dict[bytes, tuple[Any, bool]]:
         if key != b"syncbridge:p:marks":
             found[key] = (content, int(client.ttl(key)) >= 0)
     return found
-
-
-def _send(client: redis.Redis, packed: bytes) -> Any:
-    connection: Any = client.connection_pool.get_connection()
-    try:
-        connection.send_packed_command([packed])
-        return connection.read_response()
-    finally:
-        client.connection_pool.release(connection)

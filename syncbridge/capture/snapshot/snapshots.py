@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -17,13 +17,14 @@ import orjson
 
 from syncbridge import metrics
 from syncbridge.capture.changes import Shape, Transaction, event, reread_events
+from syncbridge.capture.delivery import Delivery
 from syncbridge.capture.snapshot.chunks import ChunkReader
 from syncbridge.capture.snapshot.orders import Chunk, ChunkOrder
 from syncbridge.capture.snapshot.scan import Piece
 from syncbridge.capture.snapshot.under_way import UnderWay
 from syncbridge.capture.start import file_number
 from syncbridge.capture.tables import Name, Tables
-from syncbridge.event import DELETE, READ, Event
+from syncbridge.event import DELETE, READ
 from syncbridge.state import Request, SnapshotRow, State
 from syncbridge.state.requests import REREAD, SNAPSHOT
 from syncbridge.state.snapshots import DONE, RUNNING, SWEEPING, WAITING
@@ -38,17 +39,8 @@ MANY_SWEEPS, SWEEP_WAIT = 100, 1.0
 LOOK_INTERVAL = 0.5
 
 
-class Emitter(Protocol):
-    """What snapshots need of capture."""
-
-    def emit(self, event: Event, size: int) -> None:
-        """Put the event into its lane."""
-
-    def emit_reads(self, transaction: Transaction, shape: Shape, number: int, rows: list[Any], weight: int) -> None:
-        """Put rows of a table into their lanes, all with this number in the transaction; `weight` bytes each."""
-
-    def when_durable(self, action: Callable[[], None]) -> None:
-        """Flush the lanes; run the action once everything emitted so far is durable in the queue."""
+class CaptureLoop(Protocol):
+    """What snapshots need of the loop they live in."""
 
     def sweep_all(self, tables: Iterable[tuple[str, str, str]]) -> None:
         """Barrier: wait until the lanes are empty, remove each db.table's keys older than a version, wait again."""
@@ -58,10 +50,6 @@ class Emitter(Protocol):
 
     def transaction_before(self, file: str, pos: int) -> Transaction:
         """A stand-in for whatever transaction ends at this position."""
-
-    @property
-    def full(self) -> bool:
-        """The queue is behind: emit no more for now."""
 
     @property
     def position(self) -> str:
@@ -82,12 +70,21 @@ class _Watermark:
 class Snapshots:
     """All snapshots and re-reads of one pipeline."""
 
-    def __init__(self, pipeline: str, state: State, tables: Tables, reader: ChunkReader, emitter: Emitter) -> None:
+    def __init__(
+        self,
+        pipeline: str,
+        state: State,
+        tables: Tables,
+        reader: ChunkReader,
+        delivery: Delivery,
+        loop: CaptureLoop,
+    ) -> None:
         self._pipeline = pipeline
         self._state = state
         self._tables = tables
         self._reader = reader
-        self._emitter = emitter
+        self._delivery = delivery
+        self._loop = loop
         self._under_way: dict[Name, UnderWay] = {}
         self._waiting: deque[SnapshotRow] = deque()  # tables to be read after those
         self._sweeps: deque[SnapshotRow] = deque()  # tables that are read and durable
@@ -217,8 +214,8 @@ class Snapshots:
         name = self._reader.reading(token)
         if name is not None and self._tables.is_blind(*name):
             # Row events behind this watermark need the schema that its chunk brings.
-            while self._reader.reading(token) and not self._emitter.stopping:
-                self._emitter.idle(0.01)
+            while self._reader.reading(token) and not self._loop.stopping:
+                self._loop.idle(0.01)
         self.step()
 
     def step(self) -> None:
@@ -245,7 +242,7 @@ class Snapshots:
         if not isinstance(table, UnderWay):
             return True
         # The first chunk is small, and what comes behind its watermark may need the shape that it brings.
-        return table.is_next(chunk) and not table.ended and not (table.begun and self._emitter.full)
+        return table.is_next(chunk) and not table.ended and not (table.begun and self._delivery.full)
 
     @property
     def expects_position(self) -> bool:
@@ -262,7 +259,7 @@ class Snapshots:
             place = chunk.place
             if place is None or place.order > here or token in self._watermarks or token not in self._chunks:
                 continue
-            transaction = self._emitter.transaction_before(place.file, place.pos)
+            transaction = self._loop.transaction_before(place.file, place.pos)
             version = transaction.version(0xFFFFFFFF)
             if self._came_too_late(chunk, version, exact=place.order == here):
                 self._chunks.pop(token, None)
@@ -281,8 +278,8 @@ class Snapshots:
         if not isinstance(chunk.order.purpose, UnderWay) or chunk.schema is None:
             return False
         if self._tables.is_blind(db, table) and not exact:
-            self._tables.put(chunk.schema, self._emitter.position)
-            self._shaped[(db, table)] = self._emitter.position
+            self._tables.put(chunk.schema, self._loop.position)
+            self._shaped[(db, table)] = self._loop.position
         if version >= self._shaped.get((db, table), ""):
             return False
         self.request(db, table, "its shape is known now")
@@ -291,14 +288,14 @@ class Snapshots:
     def finish_sweeps(self) -> None:
         """Sweep tables that are read; called between transactions only, for it waits until the lanes are empty."""
         rows = list(self._sweeps)
-        self._emitter.sweep_all((row.db, row.table, row.first_version) for row in rows)
+        self._loop.sweep_all((row.db, row.table, row.first_version) for row in rows)
         for row in rows:
             self._sweeps.remove(row)
             done = replace(
                 row,
                 status=DONE,
                 finished_at=time.time(),
-                last_version=max(row.last_version, self._emitter.position),
+                last_version=max(row.last_version, self._loop.position),
             )
             self._state.snapshots.save(done)
             metrics.SNAPSHOT_RUNNING.labels(f"{row.db}.{row.table}").set(0)
@@ -400,7 +397,7 @@ class Snapshots:
             gone = self._tables.gone_columns(chunk.schema)
             shape = Shape(db, name, self._tables.key_columns(chunk.schema), chunk.schema.types(), gone, chunk.columns)
             number, weight = int(watermark.version[32:], 16), chunk.weight // len(chunk.rows) + 16
-            self._emitter.emit_reads(watermark.transaction, shape, number, chunk.rows, weight)
+            self._delivery.emit_reads(watermark.transaction, shape, number, chunk.rows, weight)
             last_key = orjson.dumps(shape.key_values(chunk.rows[-1])).decode()
         metrics.EVENTS_CAPTURED.labels(f"{db}.{name}", READ).inc(len(chunk.rows))
         row = replace(
@@ -408,7 +405,7 @@ class Snapshots:
             status=SWEEPING if chunk.last else RUNNING,
             # Chunks that were read at the same time met their places in any order: what is older than all is gone.
             first_version=min(before.first_version or watermark.version, watermark.version),
-            last_version=max(watermark.version, self._emitter.position),
+            last_version=max(watermark.version, self._loop.position),
             last_key=last_key,
             rows_done=before.rows_done + len(chunk.rows),
             rows_estimate=chunk.estimate or before.rows_estimate,
@@ -418,7 +415,7 @@ class Snapshots:
             table.scan.cancelled = True
         elif chunk.rest is not None:
             self._order(table, chunk.rest)
-        self._emitter.when_durable(lambda: self._durable(table, row))
+        self._delivery.when_durable(lambda: self._durable(table, row))
 
     def _durable(self, table: UnderWay, row: SnapshotRow) -> None:
         """The chunk is in the queue: a restart goes on behind it."""
@@ -458,12 +455,12 @@ class Snapshots:
                 one = event(watermark.transaction, shape, op, key, before, after, now, watermark.version)
                 if op == DELETE:
                     one["types"] = request.payload.get("types") or types
-                self._emitter.emit(one, size)
+                self._delivery.emit(one, size)
         ids = [request.id for request in requests]
-        self._emitter.when_durable(lambda: self._reread_done(db, table, ids))
+        self._delivery.when_durable(lambda: self._reread_done(db, table, ids))
 
     def _reread_done(self, db: str, table: str, ids: list[int]) -> None:
         # A rewind to before this moment would not bring these rows again: it reads the table.
-        self._state.snapshots.touch(db, table, self._emitter.position)
+        self._state.snapshots.touch(db, table, self._loop.position)
         self._state.requests.done(*ids)
         self._rereading.difference_update(ids)

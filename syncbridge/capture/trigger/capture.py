@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 import select
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from syncbridge import metrics
-from syncbridge.capture.changes import Shape, Transaction, sweep_event
+from syncbridge.capture.changes import Transaction, sweep_event
 from syncbridge.capture.connection import Server, identify, source_errors
 from syncbridge.capture.delivery import Delivery
 from syncbridge.capture.heartbeat import HeartbeatWriter
@@ -40,7 +40,6 @@ from syncbridge.capture.trigger.udf import heartbeat_job, name_servers
 from syncbridge.capture.turn import Turn
 from syncbridge.config import Config
 from syncbridge.errors import ConfigError, PositionLost, TransientError
-from syncbridge.event import Event
 from syncbridge.seams import HintQueue, LaneQueue, Mirror
 from syncbridge.state import Checkpoint, State
 from syncbridge.state.requests import REWIND, SNAPSHOT
@@ -102,7 +101,7 @@ class TriggerCapture:
             readers=config.source.snapshot_readers,
             rate=config.source.snapshot_rate,
         )
-        self._snapshots = Snapshots(config.name, state, self._tables, self._chunk_reader, self)
+        self._snapshots = Snapshots(config.name, state, self._tables, self._chunk_reader, self._delivery, self)
         self._heartbeat: HeartbeatWriter | None = None
         self._session: _Session
         self._afresh = ""  # why the next session must read every table
@@ -402,16 +401,6 @@ class TriggerCapture:
 
     # -- what snapshots need -------------------------------------------------------------------------------------------
 
-    def emit(self, one: Event, size: int) -> None:
-        self._delivery.emit(one, size)
-
-    def emit_reads(self, transaction: Transaction, shape: Shape, number: int, rows: list[Any], weight: int) -> None:
-        """Put rows of a snapshot into their lanes."""
-        self._delivery.emit_reads(transaction, shape, number, rows, weight)
-
-    def when_durable(self, action: Callable[[], None]) -> None:
-        self._delivery.when_durable(action)
-
     def idle(self, timeout: float) -> None:
         """Let the queue work while the loop waits for something else."""
         self._delivery.lanes.flush()
@@ -422,10 +411,6 @@ class TriggerCapture:
     def transaction_before(self, file: str, pos: int) -> Transaction:
         """A chunk's version: its epoch's lowest, see epoch.py."""
         return self._session.intake.at(int(file.rpartition(".")[2]), 0, _now_us())
-
-    @property
-    def full(self) -> bool:
-        return self._delivery.full
 
     @property
     def position(self) -> str:
