@@ -294,6 +294,15 @@ class CompiledMapping:
         pairs = [as_bytes(item) for item in fields[5 : 3 + fields[1]]]
         return Expected(key, "hash", dict(zip(pairs[::2], pairs[1::2], strict=True)))
 
+    def yields(self, row: Row, types: Mapping[str, str], primary: tuple[str, ...]) -> bytes | None:
+        """The key that Redis should hold for this row now, None when none. Raises PermanentError."""
+        if not self.hash:  # whose value may be NULL
+            expected = self.expected(row, types, primary)
+            return None if expected is None else expected.key
+        if not self._matches(row, types) or self._ttl(row, types) is None:
+            return None
+        return self._key(self._shape_of(row, types, primary), row)
+
     def key_pattern(self) -> str:
         """The SCAN pattern that all its keys match; others may, too."""
         return self._template.glob(self.table)

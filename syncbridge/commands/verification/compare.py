@@ -35,9 +35,10 @@ class Stored:
     def mapping_id(self) -> str:
         return (self.guard or b"")[_ID].decode("ascii", "replace")
 
-    @property
-    def owner(self) -> bytes:
-        return (self.guard or b"")[_OWNER]
+
+def owner_of(guard: bytes | None) -> bytes:
+    """The part of a guard that names its owner row; empty where there is none."""
+    return (guard or b"")[_OWNER]
 
 
 def differences(

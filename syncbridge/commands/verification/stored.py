@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -15,6 +16,7 @@ from syncbridge.sinks.mapping import CompiledMapping
 
 #: Keys that one SCAN looks at.
 SCAN_COUNT = 1000
+_GUARD_FIELD, _HASH = GUARD_FIELD.encode(), b"hash"
 
 
 class StoredReader:
@@ -32,20 +34,29 @@ class StoredReader:
 
     def read(self, mapping: CompiledMapping, keys: Sequence[bytes]) -> list[Stored]:
         """What is stored under each key, in order."""
-        if not keys:
-            return []
-        with redis_errors(self._url), self._client.pipeline(transaction=False) as batch:
+        with self._batch() as batch:
             for key in keys:
                 batch.hgetall(key) if mapping.hash else batch.get(key)
                 batch.pttl(key)
-                batch.type(key)
-                # A hash has its guard in a field; any other type, and what is gone, in its companion.
-                batch.get(companion_key(self._prefix, key))
             answers = batch.execute(raise_on_error=False)
-        return [_stored(mapping, *answers[start : start + 4]) for start in range(0, len(answers), 4)]
+        contents, ttls = answers[::2], answers[1::2]
+        # A hash has its guard in a field; any other type, and what is gone, in its companion.
+        elsewhere = [
+            place for place, held in enumerate(contents) if not (isinstance(held, dict) and _GUARD_FIELD in held)
+        ]
+        with self._batch() as batch:
+            for place in elsewhere:
+                batch.type(keys[place])
+                batch.get(companion_key(self._prefix, keys[place]))
+            answers = batch.execute(raise_on_error=False)
+        more = dict(zip(elsewhere, zip(answers[::2], answers[1::2], strict=True), strict=True))
+        return [
+            _stored(mapping, held, ttl, *more.get(place, (_HASH, None)))
+            for place, (held, ttl) in enumerate(zip(contents, ttls, strict=True))
+        ]
 
-    def scan(self, mapping: CompiledMapping) -> Iterator[list[bytes]]:
-        """Keys that carry this mapping's guard, in batches; one may come twice."""
+    def scan(self, mapping: CompiledMapping) -> Iterator[dict[bytes, bytes]]:
+        """Keys that carry this mapping's guard, with it, in batches; one may come twice."""
         cursor = 0
         while True:
             with redis_errors(self._url):
@@ -56,10 +67,8 @@ class StoredReader:
             if cursor == 0:
                 return
 
-    def _guarded(self, mapping: CompiledMapping, keys: list[bytes]) -> list[bytes]:
-        if not keys:
-            return []
-        with redis_errors(self._url), self._client.pipeline(transaction=False) as batch:
+    def _guarded(self, mapping: CompiledMapping, keys: list[bytes]) -> dict[bytes, bytes]:
+        with self._batch() as batch:
             for key in keys:
                 if mapping.hash:
                     batch.hget(key, GUARD_FIELD)
@@ -67,22 +76,27 @@ class StoredReader:
                     batch.get(companion_key(self._prefix, key))
             guards = batch.execute(raise_on_error=False)
         wanted = mapping.id.encode()
-        return [
-            key
+        return {
+            key: guard
             for key, guard in zip(keys, guards, strict=True)
             if isinstance(guard, bytes) and guard[41:49] == wanted and not key.startswith(self._prefix)
-        ]
+        }
+
+    @contextmanager
+    def _batch(self) -> Iterator[Any]:
+        """Commands that travel together."""
+        with redis_errors(self._url), self._client.pipeline(transaction=False) as batch:
+            yield batch
 
 
 def _stored(mapping: CompiledMapping, content: Any, ttl: Any, kind: Any, companion: Any) -> Stored:
     for answer in (content, ttl, kind, companion):
         if isinstance(answer, Exception) and not (answer is content and isinstance(answer, ResponseError)):
             raise answer
-    name = kind.decode()
     guard: bytes | None = companion
     if isinstance(content, Exception):
-        return Stored(None, guard, ttl, wrong_type=name)
+        return Stored(None, guard, ttl, wrong_type=kind.decode())
     if mapping.hash:
-        guard = content.get(GUARD_FIELD.encode(), companion if not content else None)
+        guard = content.get(_GUARD_FIELD, companion if not content else None)
         content = {field: value for field, value in content.items() if not field.startswith(b"_")} if content else None
     return Stored(content, guard, ttl)

@@ -7,7 +7,7 @@ A row that differs is looked at again, row and key both, until it agrees, or unt
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ import orjson
 
 from syncbridge.capture.schema import TableSchema
 from syncbridge.commands.checks.tables import kinds_of
-from syncbridge.commands.verification.compare import Stored, differences, expires, may_have_expired
+from syncbridge.commands.verification.compare import Stored, differences, expires, may_have_expired, owner_of
 from syncbridge.commands.verification.keys import event_value, owner_values, readings
 from syncbridge.commands.verification.rows import RowReader
 from syncbridge.commands.verification.stored import StoredReader
@@ -23,7 +23,6 @@ from syncbridge.config import Config
 from syncbridge.errors import ConfigError, PermanentError
 from syncbridge.event import Row
 from syncbridge.sinks.mapping import CompiledMapping, Expected
-from syncbridge.template import Template
 
 MISSING, DIFFERENT, EXTRA = "missing", "different", "extra"
 #: Suspects kept before they are settled.
@@ -91,12 +90,15 @@ class TableVerifier:
         self._suspects: dict[Any, _Suspect] = {}
         self.schema: TableSchema | None = None
         self._key: tuple[str, ...] = ()
+        self._types: dict[str, str] = {}
+        self._kinds: dict[str, str] = {}
         self._load_schema()
 
     def _load_schema(self) -> None:
         self.schema = self._rows.schema(self.db, self.table)
         if self.schema is None:
             return
+        self._types, self._kinds = self.schema.types(), kinds_of(self.schema)
         self._key = self.schema.primary_key or next((m.config.unique for m in self.mappings if m.config.unique), ())
         if not self._key:
             raise ConfigError(
@@ -114,9 +116,9 @@ class TableVerifier:
                 progress(len(chunk))
                 self._settle_if_many(settle)
         for index, mapping in enumerate(self.mappings):
-            for keys in self._stored.scan(mapping):
-                self.report.keys += len(keys)
-                self._suspect(index, self._look_at_keys(index, keys).items())
+            for guards in self._stored.scan(mapping):
+                self.report.keys += len(guards)
+                self._suspect(index, self._look_at_keys(index, guards).items())
                 self._settle_if_many(settle)
         self.report.differences += self.settle(settle)
         return self.report
@@ -171,7 +173,9 @@ class TableVerifier:
             if keys and self.schema is not None:
                 looks.update(self._look_at_rows(index, self._rows.by_key(self.schema, self._key, keys)))
             if extra := [suspect.redis_key for suspect in mine if suspect.row is None]:
-                looks.update(self._look_at_keys(index, extra))
+                held = self._stored.read(self.mappings[index], extra)
+                guards = {key: stored.guard for key, stored in zip(extra, held, strict=True)}
+                looks.update(self._look_at_keys(index, guards))
             for suspect in mine:
                 identity = suspect.row if suspect.row is not None else suspect.redis_key
                 look = looks.get(identity)
@@ -185,7 +189,7 @@ class TableVerifier:
     def _look_at_rows(self, index: int, rows: Sequence[Row], *, count: bool = False) -> dict[Any, _Look]:
         """Rows whose key is missing or different, by the row's key."""
         assert self.schema is not None
-        mapping, types = self.mappings[index], self.schema.types()
+        mapping, types = self.mappings[index], self._types
         columns = [column.name for column in self.schema.columns]
         shown: list[tuple[Row, Expected]] = []
         for row in rows:
@@ -215,21 +219,22 @@ class TableVerifier:
                 looks[tuple(row[name] for name in self._key)] = (difference, _state(row, stored))
         return looks
 
-    def _look_at_keys(self, index: int, keys: Sequence[bytes]) -> dict[Any, _Look]:
-        """Keys of this mapping that no row yields now."""
+    def _look_at_keys(self, index: int, guards: Mapping[bytes, bytes | None]) -> dict[Any, _Look]:
+        """Keys of this mapping, each with its guard, that no row yields now."""
         mapping = self.mappings[index]
-        held = self._stored.read(mapping, keys)
-        told = [self._told(mapping, key, stored) for key, stored in zip(keys, held, strict=True)]
+        told = {key: self._told(mapping, key, guard) for key, guard in guards.items()}
         rows: dict[tuple[Any, ...], Row] = {}
         if self.schema is not None:
-            wanted = {tuple(image[name] for name in self._key): None for images in told for image in images}
+            wanted = {tuple(image[name] for name in self._key): None for images in told.values() for image in images}
             for row in self._rows.by_key(self.schema, self._key, list(wanted)):
                 rows[tuple(row[name] for name in self._key)] = row
         yielded = {key for row in rows.values() if (key := self._yields(mapping, row)) is not None}
         looks: dict[Any, _Look] = {}
-        for key, stored, images in zip(keys, held, told, strict=True):
+        extra = [key for key in guards if key not in yielded]
+        for key, stored in zip(extra, self._stored.read(mapping, extra), strict=True):
+            images = told[key]
             existing = [image for image in images if tuple(image[name] for name in self._key) in rows]
-            if key in yielded or not stored.exists or self._kept(mapping, stored, row_exists=bool(existing)):
+            if not stored.exists or self._kept(mapping, stored, row_exists=bool(existing)):
                 continue
             told_by = next(iter(existing or images), None)
             difference = Difference(
@@ -246,14 +251,15 @@ class TableVerifier:
             looks[key] = (difference, _state(teller, stored))
         return looks
 
-    def _told(self, mapping: CompiledMapping, key: bytes, stored: Stored) -> list[dict[str, Any]]:
+    def _told(self, mapping: CompiledMapping, key: bytes, guard: bytes | None) -> list[dict[str, Any]]:
         """What key and guard tell of the row that wrote the key: every possible image, its key columns always in it."""
         if self.schema is None:
             return []
-        kinds = kinds_of(self.schema)
-        texts = readings(Template(mapping.config.key), self.table, self._key, key)
+        kinds = self._kinds
+        texts = readings(mapping.templates[0], self.table, self._key, key)
         if mapping.owned(self._key):
-            owner = owner_values(stored.owner, self._key) if stored.owner else None
+            named = owner_of(guard)
+            owner = owner_values(named, self._key) if named else None
             texts = [] if owner is None else [{**text, **owner} for text in texts or [{}]]
         images = []
         for text in texts:
@@ -266,12 +272,10 @@ class TableVerifier:
         return images
 
     def _yields(self, mapping: CompiledMapping, row: Row) -> bytes | None:
-        assert self.schema is not None
         try:
-            expected = mapping.expected(row, self.schema.types(), self._key)
+            return mapping.yields(row, self._types, self._key)
         except PermanentError:
             return None
-        return None if expected is None else expected.key
 
     @staticmethod
     def _kept(mapping: CompiledMapping, stored: Stored, *, row_exists: bool) -> bool:
