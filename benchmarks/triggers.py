@@ -156,8 +156,7 @@ def make_tables(server: SqlServer) -> None:
 def triggers(server: SqlServer, schema: TableSchema) -> list[Trigger]:
     """As `syncbridge triggers install` makes them; the call goes to the build that the table is for."""
     transport = "outbox" if schema.table == VARIANTS[OUTBOX] else "udf"
-    mariadb, told_by = server.flavor == "mariadb", ("id",) if transport == "udf" else None
-    made = table_triggers(schema.table, schema, ("id",), mariadb=mariadb, transport=transport, told_by=told_by)
+    made = table_triggers(schema.table, schema, ("id",), mariadb=server.flavor == "mariadb", transport=transport)
     pooled, other = (function for _, function in BUILDS.values())
     if not schema.table.endswith("per_call"):
         return made

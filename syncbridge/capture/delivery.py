@@ -28,7 +28,7 @@ from syncbridge.workload import encode_job
 MAX_BACKLOG = 32 * 1024 * 1024
 #: Longest wait for something to happen, seconds.
 TICK = 0.05
-#: Between two looks whether the lanes are empty, seconds.
+#: Longest time between two looks whether the lanes are empty, seconds.
 _LOOK = 0.02
 #: How long a stop waits for the queue to accept what was read.
 STOP_SECONDS = 5.0
@@ -116,13 +116,16 @@ class Delivery:
     def wait_until_empty(self, idle: Callable[[float], None]) -> None:
         """Until no lane has a job. Raises Stopped."""
         self.lanes.flush()
+        pause = 0.0
         while self.queue.backlog or self.queue.pending():
             if self._stop.is_set():
                 raise Stopped
-            look_at = time.monotonic() + _LOOK
+            look_at = time.monotonic() + pause
             idle(_LOOK)
-            # A queue that has nothing to say returns at once, and asking it without a pause would hold up its workers.
-            time.sleep(max(0.0, look_at - time.monotonic()))
+            if not self.queue.backlog:
+                # A queue with nothing to say returns at once, and asking it without a pause would hold up its workers.
+                time.sleep(max(0.0, look_at - time.monotonic()))
+                pause = min(2 * pause + 0.001, _LOOK)
 
     def drain(self) -> None:
         """At stop: what was submitted becomes durable, within reason; the rest is captured again."""

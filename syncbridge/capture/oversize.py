@@ -26,7 +26,7 @@ class Oversize:
         before, source = event["before"], event["source"]
         if event["op"] != UPDATE or before is None:
             return event
-        wanted = told_by(self._config, (source["db"], source["table"]), event["key"])
+        wanted = told_by(self._config, (source["db"], source["table"]), event["key"], before)
         kept = {name: value for name, value in before.items() if name in wanted}
         return event if len(kept) == len(before) else {**event, "before": kept}
 

@@ -139,7 +139,8 @@ class Tables:
 
     def told_by(self, schema: TableSchema) -> frozenset[str]:
         """See told_by() below. Raises ConfigError."""
-        return told_by(self._config, (schema.db, schema.table), self.key_columns(schema))
+        columns = [column.name for column in schema.columns]
+        return told_by(self._config, (schema.db, schema.table), self.key_columns(schema), columns)
 
     def looked_at(self, schema: TableSchema) -> frozenset[str] | None:
         """See looked_at() below; None: all columns. Raises ConfigError."""
@@ -173,18 +174,24 @@ def looked_at(config: Config, schema: TableSchema, key: Iterable[str]) -> frozen
             names.add(mapping.ttl.column)
         if mapping.type != "string":  # which shows its value alone
             names.update(column.name for column in schema.columns if mapping.columns.shows(column.name))
-    folded = {name.lower() for name in names}
-    return frozenset(column.name for column in schema.columns if column.name.lower() in folded)
+    return _named(names, (column.name for column in schema.columns))
 
 
-def told_by(config: Config, table: Name, key: Iterable[str]) -> frozenset[str]:
-    """The columns of a former image of a row that still matter: its own key, and what says which Redis keys it had."""
-    columns = set(key)
+def told_by(config: Config, table: Name, key: Iterable[str], columns: Iterable[str]) -> frozenset[str]:
+    """Those of the columns of a former image of a row that still matter: its own key, and what says which Redis keys it
+    had."""
+    names = set(key)
     for mapping in config.mappings_of(*table):
-        columns.update(Template(mapping.key).columns)
+        names.update(Template(mapping.key).columns)
         if mapping.where:
-            columns.update(columns_of(mapping.where))
-    return frozenset(columns)
+            names.update(columns_of(mapping.where))
+    return _named(names, columns)
+
+
+def _named(names: Iterable[str], columns: Iterable[str]) -> frozenset[str]:
+    """The columns that are named, as the table spells them: sync.yaml may do it in another case."""
+    folded = {name.lower() for name in names}
+    return frozenset(column for column in columns if column.lower() in folded)
 
 
 def existing_tables(connection: Any, config: Config) -> list[Name]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from syncbridge.capture.schema import Column, TableSchema
-from syncbridge.capture.tables import looked_at
-from syncbridge.config import parse_config
+from syncbridge.capture.tables import looked_at, told_by
+from syncbridge.config import Config, parse_config
 
 TABLE = TableSchema(
     "shop", "t", tuple(Column.parse(name, "int(11)") for name in ("id", "a", "b", "C", "ends")), ("id",)
@@ -29,6 +29,24 @@ TABLE = TableSchema(
     ],
 )
 def test_columns_that_no_mapping_looks_at_are_left_out(mappings: list[str], names: str) -> None:
+    assert looked_at(config_of(mappings), TABLE, ("id",)) == set(names.split())
+
+
+@pytest.mark.parametrize(
+    ("mappings", "names"),
+    [
+        (["key: 'k:{id}'"], "id"),
+        (["key: '{_table}:{_key}:{a}'"], "id a"),
+        (["key: 'k:{id}', where: 'c > 1'", "key: 'j:{b}'"], "id b C"),
+        (["key: 'k:{id}', where: 'gone > 1'"], "id"),
+    ],
+)
+def test_a_former_image_is_told_by_columns_as_the_table_spells_them(mappings: list[str], names: str) -> None:
+    """Else two looks that differ in such a column would be taken for one, and a former key would stay in Redis."""
+    columns = [column.name for column in TABLE.columns]
+    assert told_by(config_of(mappings), ("shop", "t"), ("id",), columns) == set(names.split())
+
+
+def config_of(mappings: list[str]) -> Config:
     texts = ", ".join(f"{{table: shop.t, {text}}}" for text in mappings)
-    config = parse_config(f'{{source: {{url: "mysql://u@h:1"}}, sink: {{url: "redis://h"}}, mappings: [{texts}]}}')
-    assert looked_at(config, TABLE, ("id",)) == set(names.split())
+    return parse_config(f'{{source: {{url: "mysql://u@h:1"}}, sink: {{url: "redis://h"}}, mappings: [{texts}]}}')

@@ -67,39 +67,6 @@ def test_names_tell_whether_a_trigger_is_of_today() -> None:
         assert "`shop`.`odd``name`" in trigger.statement
 
 
-def test_a_hint_carries_what_says_where_to_look_and_no_more() -> None:
-    """The row itself is read from the source: its other columns would only cost the user's statement time."""
-    shop = table(*(Column.parse(name, "int") for name in ("id", "email", "v")))
-
-    def columns(*told_by: str) -> list[list[str]]:
-        made = table_triggers("shop", shop, ("id",), mariadb=True, transport="udf", told_by=told_by)
-        names = {literal(name): name for name in ("id", "email", "v")}
-        return [[name for text, name in names.items() if f"({text}, " in one.statement] for one in made]
-
-    assert columns("id") == [["id"]] * 3
-    assert columns("id", "email") == [["id", "email"]] * 3
-    assert "old_row" not in table_triggers("shop", shop, ("id",), mariadb=True, transport="udf", told_by=["id"])[1][-1]
-
-
-@pytest.mark.parametrize(
-    ("told_by", "rows", "images"),
-    [
-        (["id"], (None, None), [[{"id": 1}], [{"id": 2}]]),
-        (["id", "email"], ({"email": "a"}, {"email": "b"}), [[{"id": 1, "email": "a"}], [{"id": 2, "email": "b"}]]),
-        (["id", "email"], ({"id": 1, "email": "a", "v": 5}, None), [[{"id": 1, "email": "a"}], []]),  # too large
-        (["id", "email", "v"], ({"email": "a"}, {"email": "b", "v": None}), [[], [{"id": 2, "email": "b", "v": None}]]),
-    ],
-)
-def test_former_looks_are_told_by_the_key_and_what_was_reported_beside_it(
-    told_by: list[str], rows: tuple[Any, Any], images: list[list[Any]]
-) -> None:
-    """What an older trigger did not report is not known."""
-    shop = table(*(Column.parse(name, "int") for name in ("id", "email", "v")))
-    shape = TableShape(shop, Shape("shop", "t", ("id",), shop.types()), reader(shop), frozenset(told_by))
-    found = shape.sides(Reported(0, 1, "u", "shop", "t", {"id": 1}, {"id": 2}, *rows))
-    assert found == [({"id": 1}, images[0]), ({"id": 2}, images[1])]
-
-
 def test_a_literal_needs_no_escaping() -> None:
     assert literal("a'\\ü") == "_utf8mb4 0x61275cc3bc"
     assert literal("") == "''"

@@ -79,7 +79,6 @@ typedef struct {
 #define MAX_RESULT (16u << 20)
 #define MAX_REPLY (64u << 20)
 #define DEFAULT_PORT "4730"
-#define BELIEVED 100 /* milliseconds after which an idle connection is looked at before it is used again */
 
 enum { SUBMIT_JOB = 7, JOB_CREATED = 8, WORK_STATUS = 12, WORK_COMPLETE = 13, WORK_FAIL = 14, SUBMIT_JOB_BG = 18, ERROR = 19,
        SUBMIT_JOB_HIGH = 21, WORK_EXCEPTION = 25, WORK_DATA = 28, WORK_WARNING = 29, SUBMIT_JOB_HIGH_BG = 32,
@@ -294,14 +293,12 @@ static piece behind_handle(const text *body) {
 
 /* -- pools: the servers of one list, and their idle connections ------------------------------------------------------- */
 
-typedef struct { int fd; int64_t since; } idle_connection;
-
 typedef struct {
   char name[128];
   struct sockaddr_storage address;
   socklen_t address_size;
   int64_t retry_at; /* the breaker is open until then; 0: closed */
-  idle_connection idle[MAX_IDLE];
+  int idle[MAX_IDLE];
   int idle_count;
 } server;
 
@@ -321,7 +318,7 @@ static void release(pool *p) {
   pthread_mutex_unlock(&lock);
   if (!last) return;
   for (int s = 0; s < p->count; s++)
-    for (int i = 0; i < p->servers[s].idle_count; i++) close(p->servers[s].idle[i].fd);
+    for (int i = 0; i < p->servers[s].idle_count; i++) close(p->servers[s].idle[i]);
   free(p);
 }
 
@@ -447,12 +444,10 @@ static int open_connection(server *s) {
   return fd;
 }
 
-/* Neither closed by the server, nor saying something that nobody asked for. One that was used a moment ago is believed:
- * if it is closed all the same, the call fails without an answer, and ask() opens another. */
-static bool still_open(const idle_connection *one, int64_t now) {
+/* Neither closed by the server, nor saying something that nobody asked for. */
+static bool still_open(int fd) {
   char byte;
-  if (now - one->since < BELIEVED) return true;
-  return recv(one->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+  return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
 /* A connection, an idle one where there is one; -1: the server cannot be used now. `reused` is cleared where it came to
@@ -468,14 +463,14 @@ static int check_out(server *s, bool *reused) {
   }
   if (s->retry_at) s->retry_at = now + option(BREAKER); /* this call tries it; meanwhile others do not */
   while (s->idle_count) {
-    idle_connection one = s->idle[--s->idle_count];
+    int fd = s->idle[--s->idle_count];
     pthread_mutex_unlock(&lock);
-    if (still_open(&one, now)) {
+    if (still_open(fd)) {
       count(&totals.reuses);
       *reused = true;
-      return one.fd;
+      return fd;
     }
-    close(one.fd);
+    close(fd); /* dead, or out of step */
     pthread_mutex_lock(&lock);
   }
   pthread_mutex_unlock(&lock);
@@ -484,19 +479,17 @@ static int check_out(server *s, bool *reused) {
 }
 
 static void check_in(server *s, int fd) {
-  idle_connection one = {.fd = fd, .since = now_ms()};
   pthread_mutex_lock(&lock);
   s->retry_at = 0;
   bool kept = s->idle_count < MAX_IDLE;
-  if (kept) s->idle[s->idle_count++] = one;
+  if (kept) s->idle[s->idle_count++] = fd;
   pthread_mutex_unlock(&lock);
   if (!kept) close(fd);
 }
 
 /* The server failed: open its breaker and let go of its connections. */
 static void give_up(server *s, enum outcome outcome) {
-  idle_connection idle[MAX_IDLE];
-  int idle_count;
+  int idle[MAX_IDLE], idle_count;
   if (outcome == TIMED_OUT) count(&totals.timeouts);
   pthread_mutex_lock(&lock);
   s->retry_at = now_ms() + option(BREAKER);
@@ -504,7 +497,7 @@ static void give_up(server *s, enum outcome outcome) {
   memcpy(idle, s->idle, sizeof idle);
   s->idle_count = 0;
   pthread_mutex_unlock(&lock);
-  while (idle_count) close(idle[--idle_count].fd);
+  while (idle_count) close(idle[--idle_count]);
 }
 
 /* -- calls ---------------------------------------------------------------------------------------------------------------- */
@@ -577,6 +570,7 @@ static enum outcome ask(server *s, const text *request, bool background, text *b
     begin(&in, fd);
     result->size = 0;
     outcome = talk(&in, s, request, background, body, result, &answered);
+    if (outcome == DONE) *last_error = 0; /* of a connection that was dead */
     if (outcome == DONE && !buffered(&in)) {
       check_in(s, fd);
       return DONE;

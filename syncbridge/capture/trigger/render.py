@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -73,20 +72,11 @@ def prefix(pipeline: str) -> str:
 
 
 def table_triggers(
-    pipeline: str,
-    schema: TableSchema,
-    key: tuple[str, ...],
-    *,
-    mariadb: bool,
-    transport: str = "outbox",
-    told_by: Collection[str] | None = None,
+    pipeline: str, schema: TableSchema, key: tuple[str, ...], *, mariadb: bool, transport: str = "outbox"
 ) -> list[Trigger]:
-    """The three triggers of one table. `key`: the columns that name a row. `told_by`: what of a row is reported beside
-    its key, as TableShape has it, where the row itself is read again (confirm.py); None: every column.
-    """
+    """The three triggers of one table. `key`: the columns that name a row."""
     by_name = {column.name: column for column in schema.columns}
-    told = [column for column in schema.columns if told_by is None or column.name in {*told_by} - {*key}]
-    parts = {"key": [by_name[name] for name in key]} | ({"row": told} if told else {})
+    parts = {"key": [by_name[name] for name in key], "row": list(schema.columns)}
     words = {
         "function": literal(hints_function(pipeline)),
         "outbox": outbox_table(pipeline),

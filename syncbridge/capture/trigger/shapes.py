@@ -72,9 +72,8 @@ class TableShape:
                 continue
             values = self.read(key)
             _, images = named.setdefault(orjson.dumps(values), (values, []))
-            known = values | (self.read(written) if written is not None else {})
-            if known.keys() >= self.told_by:
-                images.append(self.telling(known))
+            if (image := self.whole(written)) is not None:
+                images.append(self.telling(image))
         return list(named.values())
 
 
@@ -87,17 +86,10 @@ def load(connection: Any, config: Config, tables: Tables) -> dict[Name, TableSch
 def wanted_triggers(config: Config, server: Server, schemas: dict[Name, TableSchema], tables: Tables) -> list[Trigger]:
     """The triggers that these tables must have."""
     made: list[Trigger] = []
-    trigger = config.source.trigger
-    confirmed = trigger.transport == "udf" and trigger.confirm
     for schema in schemas.values():
-        made += table_triggers(
-            config.name,
-            schema,
-            tables.key_columns(schema),
-            mariadb=server.flavor == MARIADB,
-            transport=trigger.transport,
-            told_by=tables.told_by(schema) if confirmed else None,
-        )
+        key = tables.key_columns(schema)
+        transport = config.source.trigger.transport
+        made += table_triggers(config.name, schema, key, mariadb=server.flavor == MARIADB, transport=transport)
     return made
 
 
