@@ -1,7 +1,8 @@
 -- Applies a batch of key operations of one lane, each only where its version is newer than what is stored (DESIGN P2).
 --
 -- KEYS[1]  syncbridge:<name>:meta   hash: who this Redis is; its sink_id must be ARGV[1]. Its fields floor:<mapping id>
---                                   hold what sweep.lua left: writes of that mapping below this version are stale
+--                                   hold what sweep.lua left: writes of that mapping below this version are stale.
+--                                   Its field bare is the sink_id as long as this Redis never had a companion key
 -- KEYS[2]  syncbridge:<name>:marks  hash: lane -> version of the last event applied
 -- KEYS[3], KEYS[4], ...             data keys: one for each operation, of R and r one for each row. Their companion keys
 --                                   are made here (as in keys.py): in the slot of the data key, so naming that is enough
@@ -15,9 +16,10 @@
 --   H ttl n m  (field value) x n/2  field x m   write a hash: set n/2 fields (the first is _v with the guard), delete m
 --   R ttl rows t v m nulls texts  field x (t-1)  field x v  field x m  (value x v) x rows
 --                                               write a hash for each row, all of one mapping. texts: for each row t texts,
---                                               guard and values of the first fields, each ended by a NUL; the v values of
---                                               the others stand alone. m: fields to delete in every row. nulls: which
---                                               values are NULL, row * (t-1+v) + field, counted from 0; "" none
+--                                               guard and values of the first fields, each ended by a NUL, and NULs until
+--                                               they are a multiple of four; the v values of the others stand alone. m:
+--                                               fields to delete in every row. nulls: which values are NULL,
+--                                               row * (t-1+v) + field, counted from 0; "" none
 --   r rows guards                               remove a hash for each row; guards: each ended by a NUL
 --   S ttl guard value                           write a string
 --   h guard | s guard                           remove a hash | a string
@@ -30,8 +32,8 @@
 -- Guard: format digit "1", version (40 hex), mapping id (8 hex), owner row. It lives in the field _v of a hash, and in
 -- the companion key of a string, of a removed key (tombstone, expires) and of a key that may expire.
 --
--- Reply: one element for each operation or row: 1 applied, 0 stale or not the owner's, or the error text of an operation that
--- fails by itself. An error that means the sink is sick is the reply of the whole call: what was applied stays, and
+-- Reply: where all were applied, how many operations and rows they were. Else one element for each operation or row: 1
+-- applied, 0 stale or not the owner's, or the error text of an operation that fails by itself. An error that means the sink is sick is the reply of the whole call: what was applied stays, and
 -- applying it again changes nothing.
 
 local SICK = {OOM = 1, READONLY = 1, LOADING = 1, MASTERDOWN = 1, CLUSTERDOWN = 1, NOREPLICAS = 1, MISCONF = 1,
@@ -46,6 +48,17 @@ local function companion_of(key)
     if closing and closing > opening + 1 then return prefix .. key end
   end
   return prefix .. '{' .. key .. '}'
+end
+
+-- The guard goes into the companion. From then on all_absent() has to look at companions.
+local id, bare = unpack(pcall('HMGET', KEYS[1], 'sink_id', 'bare'))
+local function keep(key, guard, ms)
+  if bare then
+    pcall('HDEL', KEYS[1], 'bare')
+    bare = false
+  end
+  if ms then return pcall('SET', companion_of(key), guard, 'PX', ms) end
+  return pcall('SET', companion_of(key), guard)
 end
 
 -- The newest guard of a key: text, or nil; then whether it was in the companion; or nil, nil, error.
@@ -88,7 +101,7 @@ local function expire(key, ttl, guard)
   if ttl == '' then return end
   if ttl == '0' then return pcall('PERSIST', key) end
   pcall('PEXPIRE', key, ttl)
-  return pcall('SET', companion_of(key), guard, 'PX', ttl + tombstone)
+  return keep(key, guard, ttl + tombstone)
 end
 
 -- What a hash is to hold are n items of `set` from `first` on, field and value in turn; what it is not to, m fields of
@@ -135,10 +148,10 @@ local function write_string(key, at)
   -- Data first: should the second SET fail, the retry finds the old guard and writes both again.
   if ttl == '' or ttl == '0' then
     local reply = pcall('SET', key, value)
-    return reply.err or pcall('SET', companion_of(key), guard).err or 1
+    return reply.err or keep(key, guard).err or 1
   end
   local reply = pcall('SET', key, value, 'PX', ttl)
-  return reply.err or pcall('SET', companion_of(key), guard, 'PX', ttl + tombstone).err or 1
+  return reply.err or keep(key, guard, ttl + tombstone).err or 1
 end
 
 -- Whether a removal may touch the key: 1, 0 or an error text; then whether there is data.
@@ -157,7 +170,7 @@ local function remove(key, guard, is_hash, only_ours)
   local may, alive, stored = may_remove(key, guard, is_hash)
   if may ~= 1 then return may end
   if only_ours and not (alive and stored) then return 0 end
-  local reply = pcall('SET', companion_of(key), guard, 'PX', tombstone)
+  local reply = keep(key, guard, tombstone)
   if reply.err then return reply.err end
   pcall('DEL', key)
   return 1
@@ -166,7 +179,7 @@ end
 local function let_expire(key, guard, ms, is_hash)
   local may, alive = may_remove(key, guard, is_hash)
   if may ~= 1 then return may end
-  local reply = pcall('SET', companion_of(key), guard, 'PX', ms + tombstone)
+  local reply = keep(key, guard, ms + tombstone)
   if reply.err then return reply.err end
   if alive then
     if is_hash then
@@ -273,29 +286,22 @@ local function all_absent(first, last)
     local key = KEYS[i]
     if seen[key] then return false end
     seen[key] = true
-    names[n + 1], names[n + 2] = key, companion_of(key)
-    n = n + 2
+    n = n + 1
+    names[n] = key
+    if not bare then
+      n = n + 1
+      names[n] = companion_of(key)
+    end
   end
   return pcall('EXISTS', unpack(names)) == 0
 end
 
-local EIGHT = 'ssssssss'
-local function spread(set, to, a, b, c, d, e, f, g, h, i)
-  set[to], set[to + 2], set[to + 4], set[to + 6], set[to + 8] = a, b, c, d, e
-  set[to + 10], set[to + 12], set[to + 14], set[to + 16] = f, g, h, i
-end
-
--- Puts t texts into every other item of `set`, from the second on; answers where the next text begins. `rest` is the
--- format of what is left of them after every eighth.
-local function read_texts(set, t, rest, texts, from)
-  local to = 2
-  while t > 8 do
-    spread(set, to, cut(EIGHT, texts, from))
-    to, t = to + 16, t - 8
-    from = set[to]
+-- Puts a row's texts into every other item of `set`, from the second on; answers where the next row's begin.
+local function read_texts(set, t, texts, from)
+  for to = 2, 2 * t, 8 do
+    set[to], set[to + 2], set[to + 4], set[to + 6], from = cut('ssss', texts, from)
   end
-  spread(set, to, cut(rest, texts, from))
-  return set[to + 2 * t]
+  return from
 end
 
 -- row -> its NULL fields, all counted from 0.
@@ -336,9 +342,9 @@ local function write_rows(first, at)
   at = at + m
   local plain = ttl == '0' and m == '0'
   local absent = ttl == '0' and all_absent(first, last)
-  local from, rest, floor = 1, sub(EIGHT, 1, (t - 1) % 8 + 1), nil
+  local from, floor = 1, nil
   for i = first, last do
-    from = read_texts(set, t, rest, texts, from)
+    from = read_texts(set, t, texts, from)
     for j = 2 * t + 2, n, 2 do
       set[j] = ARGV[at]
       at = at + 1
@@ -388,7 +394,7 @@ local function remove_rows(first, at)
     if type(stored) ~= 'string' or byte(stored) ~= 49 or sub(stored, 42) ~= sub(guard, 42) then
       result = remove(key, guard, true)
     elseif stored < sub(guard, 1, 41) then
-      result = pcall('SET', companion_of(key), guard, 'PX', tombstone).err or 1
+      result = keep(key, guard, tombstone).err or 1
       if result == 1 then
         n = n + 1
         doomed[n], named[key] = key, true
@@ -403,9 +409,10 @@ local function remove_rows(first, at)
   return last + 1, at + 3
 end
 
-if pcall('HGET', KEYS[1], 'sink_id') ~= ARGV[1] then
+if id ~= ARGV[1] then
   return redis.error_reply('SINKLOST this Redis is not the one that was filled')
 end
+bare = bare == id
 
 local i, at, last = 3, 6, #KEYS
 local absent = ARGV[6] == 'H' and all_absent(3, last)
@@ -434,4 +441,7 @@ if ARGV[2] ~= '' then
     return redis.error_reply(mark.err)
   end
 end
-return results
+for n = 1, #results do
+  if results[n] ~= 1 then return results end
+end
+return #results

@@ -46,7 +46,7 @@ class Applier:
     def call(self, sink_id: str, operations: Sequence[Operation | Run], lane: int | None, mark: str) -> bytes:
         """One apply of these operations; with a lane, its mark rises to `mark` in the same call.
 
-        The reply has an item for each operation, and one for each row of a run.
+        Its reply is for `answers`.
         """
         keys: list[Any] = [self._meta, self._marks]
         arguments: list[Any] = [sink_id, "" if lane is None else lane, mark, self._tombstone, self._prefix]
@@ -81,11 +81,18 @@ class Applier:
         return SWEEP.call(keys, arguments)
 
 
+def answers(reply: int | list[Any]) -> list[Any]:
+    """What apply.lua answered for each operation, and for each row of a run."""
+    return [APPLIED] * reply if isinstance(reply, int) else reply
+
+
 def run_arguments(run: Run) -> list[Any]:
     """A run as apply.lua reads it, its code first."""
     texts, rows = run.texts, len(run.keys)
-    joined = "%s\0" * len(texts) % tuple(texts)
-    if joined.count("\0") != len(texts):  # a value holds one itself
+    each = len(texts) // rows
+    padding = -each % 4 if run.code == WRITE_ROWS else 0
+    joined = ("%s\0" * each + "\0" * padding) * rows % tuple(texts)
+    if joined.count("\0") != (each + padding) * rows:  # a value holds one itself
         return [item for operation in singly(run) for item in (operation.code, *operation.arguments)]
     packed = joined.encode("utf-8", "surrogateescape")
     if run.code != WRITE_ROWS:
@@ -95,7 +102,7 @@ def run_arguments(run: Run) -> list[Any]:
     if "\0None\0" in joined or None in raws:
         nulls = " ".join(map(str, _nulls(run)))
         raws = [b"" if value is None else value for value in raws]
-    counts = (len(texts) // rows, len(raws) // rows, len(run.absent))
+    counts = (each, len(raws) // rows, len(run.absent))
     return [run.code, run.ttl, rows, *counts, nulls, packed, *run.fields, *run.absent, *raws]
 
 

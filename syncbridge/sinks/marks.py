@@ -1,7 +1,7 @@
 """Who this Redis is and how far it is: identity, epoch and low-water marks kept in Redis itself (DESIGN P7).
 
     syncbridge:<name>:meta   format, sink_id (random, given by the first start), server (run and replication id), epoch,
-                             floor:<mapping id> (what sweeps left, see apply.lua)
+                             floor:<mapping id> (what sweeps left), bare (no companion keys yet), see apply.lua
     syncbridge:<name>:marks  lane -> version of the last event applied
 
 Every new connection is greeted: another server behind the address means that its newest data may be missing (rewind to
@@ -126,7 +126,10 @@ class SinkIdentity:
         if decision.new_id:
             epoch = await asyncio.to_thread(self._epoch)
             await connection.command("HSETNX", self._meta, "epoch", epoch)
-            await connection.command("HSETNX", self._meta, "sink_id", secrets.token_hex(8))  # another may be faster
+            # Another may be faster, with either: `bare` holds only where it names the id in force (apply.lua).
+            new = secrets.token_hex(8)
+            await connection.command("HSETNX", self._meta, "bare", new)
+            await connection.command("HSETNX", self._meta, "sink_id", new)
             found = (await connection.command("HGET", self._meta, "sink_id")).decode()
         assert found is not None
         if found != known:

@@ -7,7 +7,7 @@ cannot be applied is set apart: failures for the retry table, rows to be read ag
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -220,24 +220,24 @@ class Planner:
             plan.put(event, mapping, operations, size)
 
 
-def record(plan: Plan, step: Apply, results: Sequence[Any]) -> None:
+def record(plan: Plan, step: Apply, results: int | list[Any]) -> None:
     """Enter what apply.lua answered for a step: outcomes, and failures of single rows."""
-    if results.count(1) == len(results):  # nearly always
+    if isinstance(results, int):  # all applied: nearly always
         for origin in step.origins:
             plan.outcomes[origin.mapping.place, origin.op, APPLIED] += origin.events
         return
     position = 0
     for origin in step.origins:
         for event, count in origin.singles():
-            answers = results[position : position + count]
+            its = results[position : position + count]
             position += count
-            errors = [answer for answer in answers if isinstance(answer, bytes)]
+            errors = [answer for answer in its if isinstance(answer, bytes)]
             if errors:
                 text = errors[0].decode("utf-8", "replace")
                 plan.failures.append(failed_row(event, origin.mapping, text))
                 outcome = FAILED
             else:
-                outcome = APPLIED if any(answers) else STALE
+                outcome = APPLIED if any(its) else STALE
             plan.outcomes[origin.mapping.place, origin.op, outcome] += 1
 
 

@@ -11,12 +11,12 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 import orjson
 
 from syncbridge.errors import ConfigError, PermanentError, TransientError
 from syncbridge.event import CREATE, Event
+from syncbridge.sinks.apply import answers
 from syncbridge.sinks.failures import error_class, error_text, is_old, next_attempt
 from syncbridge.sinks.mapping import CompiledMapping, Operation
 from syncbridge.sinks.sink import Sink, Stopped
@@ -106,9 +106,8 @@ class RetryLoop:
 
     async def _apply(self, operations: Sequence[Operation]) -> bool:
         """One call; whether it changed anything. PermanentError where Redis refuses one of them."""
-        results: list[Any] = await self._sink.call_once(
-            lambda sink_id: self._sink.applier.call(sink_id, operations, None, "")
-        )
+        reply = await self._sink.call_once(lambda sink_id: self._sink.applier.call(sink_id, operations, None, ""))
+        results = answers(reply)
         for result in results:
             if isinstance(result, bytes):
                 raise PermanentError(result.decode("utf-8", "replace"))

@@ -170,9 +170,9 @@ class Sink:
         if lane is not None:
             await self._send([], lane, plan.mark)
 
-    async def _send(self, operations: Sequence[Operation | Run], lane: int | None, mark: str) -> Sequence[Any]:
+    async def _send(self, operations: Sequence[Operation | Run], lane: int | None, mark: str) -> int | list[Any]:
         started = time.perf_counter()
-        results: Sequence[Any] = await self.call(lambda sink_id: self.applier.call(sink_id, operations, lane, mark))
+        results: int | list[Any] = await self.call(lambda sink_id: self.applier.call(sink_id, operations, lane, mark))
         self.observer.apply_seconds(time.perf_counter() - started)
         return results
 

@@ -36,6 +36,7 @@ for i = 2, #KEYS, 2 do
     if ARGV[5] == '' then
       redis.call('DEL', key, companion)
     else
+      redis.call('HDEL', KEYS[1], 'bare')  -- see apply.lua
       redis.call('PEXPIRE', key, ARGV[5])
       redis.call('SET', companion, guard, 'PX', ARGV[5] + ARGV[6])  -- the guard outlives its data
     end

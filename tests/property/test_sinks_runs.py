@@ -11,7 +11,7 @@ import redis
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from syncbridge.sinks.apply import APPLIED, APPLY, STALE, Applier, singly
+from syncbridge.sinks.apply import APPLIED, APPLY, STALE, Applier, answers, singly
 from syncbridge.sinks.keys import companion_key, companion_prefix, guard
 from syncbridge.sinks.runs import REMOVE_ROWS, WRITE_ROWS, Run
 from tests.integration.sink_tools import version
@@ -65,28 +65,38 @@ def test_a_run_is_its_rows_one_by_one(clients: tuple[redis.Redis, redis.Redis]) 
     counts: Counter[Any] = Counter()
 
     @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-    @given(batches=st.lists(st.lists(runs(), min_size=1, max_size=3), min_size=1, max_size=4), floor=st.integers(0, 4))
-    @example(batches=TWICE, floor=0)
-    def same(batches: list[list[Run]], floor: int) -> None:
+    @given(
+        batches=st.lists(st.lists(runs(), min_size=1, max_size=3), min_size=1, max_size=4),
+        floor=st.integers(0, 4),
+        bare=st.sampled_from(["x", "x", "another"]),
+    )
+    @example(batches=TWICE, floor=0, bare="x")
+    def same(batches: list[list[Run]], floor: int, bare: str) -> None:
         for client in clients:
             _prepare(client, floor)
+        clients[0].hset("syncbridge:p:meta", "bare", bare)
         for batch in batches:
-            together = send(clients[0], applier.call("x", batch, 0, version(1)))
+            together = answers(send(clients[0], applier.call("x", batch, 0, version(1))))
             alone = [
                 result
                 for run in batch
                 for operation in singly(run)
-                for result in send(clients[1], applier.call("x", [operation], None, ""))
+                for result in answers(send(clients[1], applier.call("x", [operation], None, "")))
             ]
             assert together == alone
             counts.update(result if isinstance(result, int) else result[:9] for result in together)
+        still_bare = clients[0].hdel("syncbridge:p:meta", "bare")
         content = _content(clients[0])
         assert content == _content(clients[1])
-        assert {key for key in content if key.startswith(b"syncbridge:p:g:")} <= COMPANIONS
+        companions = {key for key in content if key.startswith(b"syncbridge:p:g:")}
+        assert companions <= COMPANIONS
+        assert not (companions and still_bare and bare == "x")
+        counts["bare at the end"] += bool(still_bare and bare == "x")
 
     same()
     print(f"\n{dict(counts)}")
     assert min(counts[kind] for kind in (APPLIED, STALE, b"WRONGTYPE", b"GUARD of ")) > 50
+    assert counts["bare at the end"] > 10
 
 
 def _prepare(client: redis.Redis, floor: int) -> None:
