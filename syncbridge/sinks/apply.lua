@@ -33,8 +33,8 @@
 -- the companion key of a string, of a removed key (tombstone, expires) and of a key that may expire.
 --
 -- Reply: where all were applied, how many operations and rows they were. Else one element for each operation or row: 1
--- applied, 0 stale or not the owner's, or the error text of an operation that fails by itself. An error that means the sink is sick is the reply of the whole call: what was applied stays, and
--- applying it again changes nothing.
+-- applied, 0 stale or not the owner's, or the error text of an operation that fails by itself. An error that means the
+-- sink is sick is the reply of the whole call: what was applied stays, and applying it again changes nothing.
 
 local SICK = {OOM = 1, READONLY = 1, LOADING = 1, MASTERDOWN = 1, CLUSTERDOWN = 1, NOREPLICAS = 1, MISCONF = 1,
               BUSY = 1, TRYAGAIN = 1, NOPERM = 1, NOAUTH = 1}
