@@ -283,10 +283,10 @@ class CompiledMapping:
 
     def expected(self, row: Row, types: Mapping[str, str], primary: tuple[str, ...]) -> Expected | None:
         """What Redis should hold for this row now; None when it should hold nothing. Raises PermanentError."""
-        if not self._matches(row, types) or self._ttl(row, types) is None:
+        shown = self._shown(row, types, primary)
+        if shown is None:
             return None
-        shape = self._shape_of(row, types, primary)
-        key = self._key(shape, row)
+        shape, key = shown
         if not self.hash:
             content = self.content(shape, row)
             return None if content is None else Expected(key, "string", content)
@@ -299,9 +299,15 @@ class CompiledMapping:
         if not self.hash:  # whose value may be NULL
             expected = self.expected(row, types, primary)
             return None if expected is None else expected.key
+        shown = self._shown(row, types, primary)
+        return None if shown is None else shown[1]
+
+    def _shown(self, row: Row, types: Mapping[str, str], primary: tuple[str, ...]) -> tuple[Shape, bytes] | None:
+        """Shape and key of a row that is to be in Redis now; None for any other. Raises PermanentError."""
         if not self._matches(row, types) or self._ttl(row, types) is None:
             return None
-        return self._key(self._shape_of(row, types, primary), row)
+        shape = self._shape_of(row, types, primary)
+        return shape, self._key(shape, row)
 
     def key_pattern(self) -> str:
         """The SCAN pattern that all its keys match; others may, too."""

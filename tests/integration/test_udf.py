@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import threading
 import time
@@ -163,6 +164,33 @@ def test_sessions_share_connections_and_lose_nothing(sql: SqlServer, jobs: JobSe
     print(f"8 sessions, {found['jobs']} jobs over {found['connects']} connections")
     assert found["connects"] <= 8
     assert found["failures"] == 0
+
+
+@pytest.mark.parametrize("new_source", ["mariadb"], indirect=True)
+def test_a_connection_that_dies_under_a_job_is_replaced_and_leaves_no_error(sql: SqlServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            """The first connection takes one job and closes at the second, the next one takes it."""
+            for _ in range(2):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(p.response(p.JOB_CREATED, b"H:x:1"))
+                    connection.recv(4096)
+
+        server = threading.Thread(target=serve, daemon=True)
+        server.start()
+        point_to(sql, listener.getsockname()[1])
+        sql.execute("SELECT gman_option_set('reply_timeout', 10000)")
+        with sql.connect() as connection, connection.cursor() as cursor:
+            for _ in range(2):
+                cursor.execute("SELECT gman_do_background('f', 'x'), gman_last_error()")
+                assert cursor.fetchone() == (b"H:x:1", None)
+        assert (stats(sql)["connects"], stats(sql)["reuses"]) == (2, 1)
+        sql.execute("SELECT gman_servers_set('127.0.0.1:1')")  # lets go of the connection
+        server.join(10)
+        assert not server.is_alive()
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen", "black hole"])
