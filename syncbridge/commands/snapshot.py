@@ -94,6 +94,7 @@ def _wait(
     tasks: dict[str, TaskID] = {}
     with bars:
         while True:
+            asked = _asked(state, db, name)  # before the rows: capture notes them first, and then the request as taken
             rows = [row for row in state.snapshots.all() if not db or (row.db, row.table) == (db, name)]
             rows = [row for row in rows if row.started_at != before.get((row.db, row.table))]
             for row in rows:
@@ -102,7 +103,7 @@ def _wait(
                     tasks[label] = bars.add_task(label, total=None)
                 total = row.rows_done if row.status == DONE else max(row.rows_estimate, row.rows_done) or None
                 bars.update(tasks[label], completed=row.rows_done, total=total)
-            if not _asked(state, db, name) and all(row.status == DONE for row in rows):
+            if not asked and all(row.status == DONE for row in rows):
                 return rows
             if time.monotonic() > deadline:
                 raise TransientError(
