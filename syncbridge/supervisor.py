@@ -20,7 +20,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from syncbridge import metrics
+from syncbridge import metrics, native
 from syncbridge.config import Config, load_config
 from syncbridge.dispatch.target import Target, own_targets
 from syncbridge.errors import ConfigError
@@ -238,9 +238,10 @@ class Supervisor:
         http = f"; metrics on http://{config.http.listen}/metrics" if config.http.listen else ""
         ways = [f"{config.source.url[0]} -> {config.queue.lanes} lanes"] if config.source.named else []
         ways += [f"functions {', '.join(config.functions)}"] if config.functions else []
+        package = ", with syncbridge-native" if native.functions else ""
         return (
             f"{config.name}: {' and '.join(ways)} -> {config.sink.workers} workers"
-            f" -> {config.sink.url}, {len(config.mappings)} mappings{http}"
+            f" -> {config.sink.url}, {len(config.mappings)} mappings{package}{http}"
         )
 
     async def _report(self) -> None:

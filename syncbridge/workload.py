@@ -177,7 +177,7 @@ class Draft:
         numbers: Sequence[int],
         rows: Sequence[Any],
     ) -> None:
-        """The same for many."""
+        """The same for many: of one block all as values, or all as the JSON of their values."""
         if transaction is not self._transaction:
             self._begin_transaction(transaction, now_us)
         if table is not self._table or op != self._op:
@@ -201,15 +201,21 @@ class Draft:
         """The workload."""
         if self._transaction is None:
             return encode_job(self._items)
+        items = [(*item[:4], _as_json(item[4])) if type(item) is tuple else item for item in self._items]
         return orjson.dumps(
             {
                 "format": BLOCKS,
                 "name": self._transaction.pipeline,
                 "tables": [table.description for _, table in self._tables.values()],
                 "transactions": self._transactions,
-                "items": self._items,
+                "items": items,
             }
         )
+
+
+def _as_json(rows: list[Any]) -> Any:
+    """Rows of a block: values, or their JSON."""
+    return orjson.Fragment(b"[" + b",".join(rows) + b"]") if type(rows[0]) is bytes else rows
 
 
 def encode_job(events: Sequence[Event]) -> bytes:

@@ -10,6 +10,9 @@
 `new_source`                        the same for private servers: new_source(binlog_checksum="NONE").
 `capturing`                         runs the test once for each way of capturing, see tests/capturing.py. Start the
                                     source with capturing.options.
+`native_or_not`                     runs the test (a whole module's, for it is set up once) twice: in Python alone, and
+                                    with the optional native package. Other tests do without it.
+`one_way_each`                      with the native package on MySQL, without on MariaDB: both ways in the time of one.
 `udf_library`                       a plugin folder with the UDF library: new_source(plugin_dir=str(udf_library)).
 
 A missing server fails the test with a sentence; it never skips.
@@ -26,6 +29,7 @@ from typing import TypeVar
 
 import pytest
 
+from tests import native
 from tests.capturing import BINLOG, OUTBOX, UDF, Capturing
 from tests.servers import (
     Gearmand,
@@ -48,6 +52,7 @@ _numbers = itertools.count(1)
 
 
 def pytest_sessionstart() -> None:
+    native.leave_alone()
     remove_leftovers()
 
 
@@ -186,3 +191,13 @@ def capturing(request: pytest.FixtureRequest) -> Capturing:
     if way is UDF:
         return replace(way, options={"plugin_dir": str(request.getfixturevalue("udf_library"))})
     return way
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["python", "native"])
+def native_or_not(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield from native.in_use(request.param)
+
+
+@pytest.fixture
+def one_way_each(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield from native.in_use("mysql" in request.node.callspec.params.values())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -83,6 +83,29 @@ class Shape:
     def place(self) -> str:
         """`db.table`."""
         return place(self.db, self.table)
+
+
+@dataclass(slots=True)
+class JsonRows:
+    """Rows of a table as the JSON array of their values."""
+
+    rows: list[bytes] = field(default_factory=list)
+    #: What the lane of each is found by, see lanes.hash_start.
+    hashes: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> tuple[Any, ...]:
+        """The values of a row."""
+        return tuple(orjson.loads(self.rows[place]))
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return (tuple(orjson.loads(row)) for row in self.rows)
+
+
+#: Rows of a chunk: values in the order of the table's columns.
+ReadRows: TypeAlias = list[tuple[Any, ...]] | JsonRows
 
 
 def _key_getter(columns: tuple[str, ...]) -> Callable[[Row], dict[str, Any]]:

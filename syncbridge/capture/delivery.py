@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from syncbridge import metrics
-from syncbridge.capture.changes import Shape, Transaction, event
+from syncbridge.capture.changes import ReadRows, Shape, Transaction, event
 from syncbridge.capture.heartbeat import HeartbeatTracker, record
 from syncbridge.capture.lanes import Lanes, lane_of
 from syncbridge.capture.oversize import Oversize
@@ -59,7 +59,7 @@ class Delivery:
         lane = lane_of(source["db"], source["table"], list(one["key"].values()), self.lanes.count)
         self.lanes.add(lane, one, size)
 
-    def emit_reads(self, transaction: Transaction, shape: Shape, number: int, rows: list[Any], weight: int) -> None:
+    def emit_reads(self, transaction: Transaction, shape: Shape, number: int, rows: ReadRows, weight: int) -> None:
         """Put rows of a snapshot into their lanes, see Lanes.add_reads."""
         self.lanes.add_reads(transaction, shape, number, rows, time.time_ns() // 1000, weight)
 

@@ -20,6 +20,9 @@
 --                                               they are a multiple of four; the v values of the others stand alone. m:
 --                                               fields to delete in every row. nulls: which values are NULL,
 --                                               row * (t-1+v) + field, counted from 0; "" none
+--   N guard payload x keys                      alone in its call: create a hash for each key of what DUMP would answer,
+--                                               guards in it, the least of them here; or, where a key is there, or was,
+--                                               or may not be created, do nothing and reply -1
 --   r rows guards                               remove a hash for each row; guards: each ended by a NUL
 --   S ttl guard value                           write a string
 --   h guard | s guard                           remove a hash | a string
@@ -409,12 +412,27 @@ local function remove_rows(first, at)
   return last + 1, at + 3
 end
 
+-- N: whether the rows were created. Where some were before an error, a call that compares finds them.
+local function create_rows()
+  local guard = ARGV[7]
+  if below(floor_of(guard), guard) or not all_absent(3, #KEYS) then return false end
+  for i = 3, #KEYS do
+    if pcall('RESTORE', KEYS[i], '0', ARGV[i + 5]).err then return false end
+    results[i - 2] = 1
+  end
+  return true
+end
+
 if id ~= ARGV[1] then
   return redis.error_reply('SINKLOST this Redis is not the one that was filled')
 end
 bare = bare == id
 
 local i, at, last = 3, 6, #KEYS
+if ARGV[6] == 'N' then
+  if not create_rows() then return -1 end
+  i = last + 1
+end
 local absent = ARGV[6] == 'H' and all_absent(3, last)
 while i <= last and not sick do
   local code = ARGV[at]

@@ -9,12 +9,15 @@ from typing import Any
 
 import hiredis
 
+from syncbridge import native
 from syncbridge.sinks.keys import GUARD_FIELD, companion_key, companion_prefix, marks_key, meta_key
 from syncbridge.sinks.mapping import REMOVE_HASH, WRITE_HASH, Operation
-from syncbridge.sinks.runs import WRITE_ROWS, Run
+from syncbridge.sinks.runs import CREATE_ROWS, WRITE_ROWS, Run
 
 #: What apply.lua answers for an operation; an error text otherwise.
 APPLIED, STALE = 1, 0
+#: What it answers where rows are not new: nothing was done.
+REFUSED = -1
 
 
 class Script:
@@ -61,6 +64,15 @@ class Applier:
                 arguments += rest
         return APPLY.call(keys, arguments)
 
+    def create(
+        self, sink_id: str, keys: Sequence[bytes | str], guard: str, payloads: Sequence[bytes],
+        lane: int | None, mark: str,
+    ) -> bytes:  # fmt: skip
+        """One creation of hashes, all or none; its reply is REFUSED, or for `answers`."""
+        arguments: list[Any] = [sink_id, "" if lane is None else lane, mark, self._tombstone, self._prefix]
+        stamp = guard.encode("utf-8", "surrogateescape")
+        return APPLY.call([self._meta, self._marks, *keys], [*arguments, CREATE_ROWS, stamp, *payloads])
+
     def sweep(
         self,
         sink_id: str,
@@ -91,19 +103,33 @@ def run_arguments(run: Run) -> list[Any]:
     texts, rows = run.texts, len(run.keys)
     each = len(texts) // rows
     padding = -each % 4 if run.code == WRITE_ROWS else 0
-    joined = ("%s\0" * each + "\0" * padding) * rows % tuple(texts)
-    if joined.count("\0") != (each + padding) * rows:  # a value holds one itself
+    joined = join_texts(texts, each, padding)
+    if joined is None:  # a value holds a NUL itself
         return [item for operation in singly(run) for item in (operation.code, *operation.arguments)]
-    packed = joined.encode("utf-8", "surrogateescape")
+    packed, has_nulls = joined
     if run.code != WRITE_ROWS:
         return [run.code, rows, packed]
     nulls, raws = "", run.raws
-    # The text of a NULL may be a value's, too.
-    if "\0None\0" in joined or None in raws:
+    if has_nulls or None in raws:
         nulls = " ".join(map(str, _nulls(run)))
         raws = [b"" if value is None else value for value in raws]
     counts = (each, len(raws) // rows, len(run.absent))
     return [run.code, run.ttl, rows, *counts, nulls, packed, *run.fields, *run.absent, *raws]
+
+
+def join_texts(texts: Sequence[Any], each: int, padding: int) -> tuple[bytes, bool] | None:
+    """(the texts of rows, `each` of them in a row, as apply.lua cuts them; whether there may be a None).
+
+    None: one of them holds a NUL, which is what they are ended by.
+    """
+    if native.functions is not None:
+        return native.functions.texts(list(texts), each, padding)
+    rows = len(texts) // each
+    joined = ("%s\0" * each + "\0" * padding) * rows % tuple(texts)
+    if joined.count("\0") != (each + padding) * rows:
+        return None
+    # The text of a NULL may be a value's, too.
+    return joined.encode("utf-8", "surrogateescape"), "\0None\0" in joined
 
 
 def _nulls(run: Run) -> Iterator[int]:

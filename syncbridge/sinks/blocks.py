@@ -124,7 +124,11 @@ class BlockPlan:
     def _stamps(self, block: Block, rows: Sequence[_Values]) -> list[str]:
         """The guard of each row."""
         begins, end = [f"{GUARD_FORMAT}{version}" for version, *_ in block.transactions], self._mapping.id
-        stamps = [f"{begins[p]}{n:08x}{end}" for p, n in zip(block.places, block.numbers, strict=True)]
+        places, numbers, many = block.places, block.numbers, len(rows)
+        if numbers.count(numbers[0]) == many == places.count(places[0]):  # a snapshot's: all of one version
+            stamps = [f"{begins[places[0]]}{numbers[0]:08x}{end}"] * many
+        else:
+            stamps = [f"{begins[p]}{n:08x}{end}" for p, n in zip(places, numbers, strict=True)]
         owner, columns = self._owner, self.table.columns
         if owner is None:
             return stamps

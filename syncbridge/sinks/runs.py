@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 #: Operation codes, see apply.lua.
-WRITE_ROWS, REMOVE_ROWS = "R", "r"
+WRITE_ROWS, REMOVE_ROWS, CREATE_ROWS = "R", "r", "N"
 
 
 class Run(NamedTuple):

@@ -15,8 +15,9 @@ from typing import Any, Protocol
 from syncbridge.config import Config
 from syncbridge.errors import ConfigError, PermanentError, TransientError
 from syncbridge.event import Event
-from syncbridge.sinks.apply import Applier
+from syncbridge.sinks.apply import REFUSED, Applier
 from syncbridge.sinks.failures import FIRST_PAUSE, is_lost, next_attempt, next_pause
+from syncbridge.sinks.fresh import Fresh
 from syncbridge.sinks.functions import Functions
 from syncbridge.sinks.keys import marks_key
 from syncbridge.sinks.link import Link, pairs
@@ -62,6 +63,7 @@ class Sink:
         self.applier = Applier(config.name, config.sink.tombstone)
         self.planner = Planner(self.mappings, tombstone=config.sink.tombstone, max_value=config.sink.max_value)
         self.stopping = asyncio.Event()
+        self._fresh = Fresh()
         self._sick_since: float | None = None
         link.greeting = self.identity.greet
 
@@ -150,7 +152,8 @@ class Sink:
     async def apply(self, plan: Plan, step: Apply, lane: int | None) -> None:
         """One script call; should the script itself fail, operation by operation to find the culprit."""
         try:
-            record(plan, step, await self._send(step.operations, lane, plan.mark))
+            created = await self._create(step, lane, plan.mark)
+            record(plan, step, created or await self._send(step.operations, lane, plan.mark))
         except PermanentError as error:
             log.warning("a batch failed as a whole, applying it row by row: %s", error)
             await self._apply_one_by_one(plan, step, lane)
@@ -169,6 +172,18 @@ class Sink:
                 record(plan, Apply([*operations], [Origin(event, origin.mapping, count)]), results)
         if lane is not None:
             await self._send([], lane, plan.mark)
+
+    async def _create(self, step: Apply, lane: int | None, mark: str) -> int | None:
+        """A step of rows that are likely new, as whole hashes; None where it was not tried, or is not so."""
+        rows = self._fresh.of(step)
+        if rows is None:
+            return None
+        keys, guard, payloads = rows.keys, rows.guard, rows.payloads
+        started = time.perf_counter()
+        answer: int = await self.call(lambda id_: self.applier.create(id_, keys, guard, payloads, lane, mark))
+        self.observer.apply_seconds(time.perf_counter() - started)
+        self._fresh.tried(step, created=answer != REFUSED)
+        return None if answer == REFUSED else answer
 
     async def _send(self, operations: Sequence[Operation | Run], lane: int | None, mark: str) -> int | list[Any]:
         started = time.perf_counter()

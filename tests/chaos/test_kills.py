@@ -125,6 +125,7 @@ def kill(pipeline: Pipeline, victim: str, pick: random.Random) -> bool:
     return True
 
 
+@pytest.mark.usefixtures("one_way_each")
 def test_kills_at_random_moments_lose_nothing(
     new_source: Callable[..., SqlServer], new_redis: Callable[..., Redis], tmp_path: Path, capturing: Capturing
 ) -> None:
@@ -156,6 +157,7 @@ def test_kills_at_random_moments_lose_nothing(
     assert committed > 100
 
 
+@pytest.mark.usefixtures("native_or_not")
 def test_chunks_read_at_once_are_killed_and_resumed(
     new_mariadb: Callable[..., SqlServer], redis_server: Redis, tmp_path: Path
 ) -> None:
@@ -193,6 +195,7 @@ def test_chunks_read_at_once_are_killed_and_resumed(
     assert committed > 20
 
 
+@pytest.mark.usefixtures("native_or_not")
 def test_a_redis_that_forgets_everything_is_filled_again(
     new_mariadb: Callable[..., SqlServer], new_redis: Callable[..., Redis], tmp_path: Path, capturing: Capturing
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from syncbridge.capture.binlog.events import Heartbeat, Item, Rows, Single
 from syncbridge.capture.binlog.reader import BinlogReader
 from syncbridge.capture.binlog.stream import BinlogStream
+from syncbridge.capture.changes import JsonRows
 from syncbridge.capture.connection import (
     ConnectionSettings,
     Position,
@@ -20,8 +21,9 @@ from syncbridge.capture.connection import (
     start_dump,
 )
 from syncbridge.capture.schema import TableSchema, load_tables
-from syncbridge.capture.snapshot.packets import row_parser, select_rows
+from syncbridge.capture.snapshot.packets import json_parser, read_rows, row_parser, select_rows
 from syncbridge.capture.snapshot.select import row_values, select_list
+from tests.native import needed
 from tests.servers import SqlServer
 
 Tables = dict[tuple[str, str], TableSchema]
@@ -92,7 +94,7 @@ def final_rows(items: Iterable[Item], key: str = "id") -> dict[str, dict[Any, di
 
 
 def selected_rows(server: SqlServer, schema: TableSchema, key: str = "id") -> dict[Any, dict[str, Any]]:
-    """key -> row as SELECT shows it, in both ways of reading it."""
+    """key -> row as SELECT shows it, in every way of reading it."""
     decode = row_values(schema)
     sql = f"SELECT {select_list(schema)} FROM `{schema.db}`.`{schema.table}`"
     with closing(connect(settings_of(server), raw=True)) as connection, connection.cursor() as cursor:
@@ -100,7 +102,9 @@ def selected_rows(server: SqlServer, schema: TableSchema, key: str = "id") -> di
         rows = [decode(row) for row in cursor.fetchall()]
         streamed, _, whole = select_rows(connection, sql, row_parser(schema.columns), inf)
         assert whole
+        as_json = JsonRows()
+        read_rows(connection, sql, json_parser(needed(), schema, [key]), inf, as_json)
         cursor.execute("SELECT 1")  # the connection is where it should be
         assert cursor.fetchall() == ((b"1",),)
-    assert streamed == [tuple(row.values()) for row in rows]
+    assert streamed == [tuple(row.values()) for row in rows] == list(as_json)
     return {row[key]: row for row in rows}

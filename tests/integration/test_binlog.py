@@ -35,6 +35,8 @@ from tests.integration.binlog_tools import (
 )
 from tests.servers import SqlServer, eventually, free_port
 
+pytestmark = pytest.mark.usefixtures("native_or_not")
+
 
 def nothing_mapped(_db: str, _table: str) -> TableSchema | None:
     return None

@@ -18,6 +18,8 @@ from syncbridge.errors import ConfigError
 from tests.integration.binlog_tools import settings_of
 from tests.servers import SqlServer, eventually
 
+pytestmark = pytest.mark.usefixtures("native_or_not")
+
 
 class Nowhere:
     """A Placing that says nothing about the binlog."""
@@ -177,7 +179,7 @@ def test_idle_readers_keep_no_connection(source: SqlServer, monkeypatch: pytest.
     before = connections()
     with ended(Readers(source)) as readers:
         for _ in range(3):
-            assert readers.order(readers.scan()).rows == [(1,)]
+            assert list(readers.order(readers.scan()).rows) == [(1,)]
             eventually(lambda: connections() <= before)
 
 

@@ -123,6 +123,7 @@ def source(new_source: Callable[..., SqlServer], capturing: Capturing) -> SqlSer
     return server
 
 
+@pytest.mark.usefixtures("one_way_each")
 def test_any_transactions_with_ddl_between_are_mirrored(
     source: SqlServer, redis_server: Redis, tmp_path: Path, capturing: Capturing
 ) -> None:

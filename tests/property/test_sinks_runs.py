@@ -1,9 +1,10 @@
-"""Rows applied as runs leave Redis exactly as the same rows do that are applied one by one."""
+"""Rows applied as runs, or created as hashes, leave Redis exactly as the same rows do that are applied one by one."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +12,11 @@ import redis
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from syncbridge.sinks.apply import APPLIED, APPLY, STALE, Applier, answers, singly
+from syncbridge import native
+from syncbridge.sinks.apply import APPLIED, APPLY, REFUSED, STALE, Applier, answers, singly
+from syncbridge.sinks.fresh import Fresh
 from syncbridge.sinks.keys import companion_key, companion_prefix, guard
+from syncbridge.sinks.plan import Apply, Origin
 from syncbridge.sinks.runs import REMOVE_ROWS, WRITE_ROWS, Run
 from tests.integration.sink_tools import version
 from tests.property.packed import send
@@ -30,6 +34,9 @@ texts = st.sampled_from([None, "", "None", 7, -(2**63), "ü日本", "a b", "\x00
 raws = st.none() | st.binary(max_size=4) | st.just(b"\0None\0")
 owners = st.sampled_from(["", "", "", "1", "\udcff"])
 
+
+#: Where the rows come from, as far as it is looked at.
+WRITTEN = Origin({"op": "c"}, SimpleNamespace(id=MAPPING), 0)  # type: ignore[arg-type]
 
 #: A key that is removed twice in one run, last by the older change.
 TWICE = [
@@ -60,9 +67,24 @@ def clients(redis_server: Redis) -> Iterator[tuple[redis.Redis, redis.Redis]]:
         yield one, other
 
 
+@pytest.mark.usefixtures("native_or_not")
 def test_a_run_is_its_rows_one_by_one(clients: tuple[redis.Redis, redis.Redis]) -> None:
     applier = Applier("p", 3600)
     counts: Counter[Any] = Counter()
+
+    def together_of(batch: list[Run]) -> list[Any]:
+        """As workers do it: what may be new is tried as such."""
+        rows = Fresh().of(Apply([*batch], [WRITTEN]))
+        if rows is not None:
+            before = _content(clients[0])
+            counts["tried"] += 1
+            packed = applier.create("x", rows.keys, rows.guard, rows.payloads, 0, version(1))
+            reply = send(clients[0], packed)
+            if reply != REFUSED:
+                counts["created"] += reply
+                return answers(reply)
+            assert _content(clients[0]) == before
+        return answers(send(clients[0], applier.call("x", batch, 0, version(1))))
 
     @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(
@@ -76,7 +98,7 @@ def test_a_run_is_its_rows_one_by_one(clients: tuple[redis.Redis, redis.Redis]) 
             _prepare(client, floor)
         clients[0].hset("syncbridge:p:meta", "bare", bare)
         for batch in batches:
-            together = answers(send(clients[0], applier.call("x", batch, 0, version(1))))
+            together = together_of(batch)
             alone = [
                 result
                 for run in batch
@@ -97,6 +119,40 @@ def test_a_run_is_its_rows_one_by_one(clients: tuple[redis.Redis, redis.Redis]) 
     print(f"\n{dict(counts)}")
     assert min(counts[kind] for kind in (APPLIED, STALE, b"WRONGTYPE", b"GUARD of ")) > 50
     assert counts["bare at the end"] > 10
+    if native.functions is not None:
+        assert min(counts["created"], counts["tried"] - counts["created"]) > 20
+
+
+@pytest.mark.usefixtures("native_or_not")
+@pytest.mark.parametrize("width", [1, 62, 63, 64, 200])
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 125, 126, 127, 128, 500, 960, 1100, 5000])
+def test_hashes_of_every_size(clients: tuple[redis.Redis, redis.Redis], width: int, size: int) -> None:
+    clients[0].flushdb()
+    clients[0].hset("syncbridge:p:meta", mapping={"sink_id": "x", "bare": "x"})
+    clients[0].config_set("sanitize-dump-payload", "yes")  # Redis looks closely at what it is given
+    values = ["v" * (size if place == width - 1 else 1) for place in range(width)]
+    run = Run(WRITE_ROWS, ["k"], [guard(version(5), MAPPING), *values], [f"f{place}" for place in range(width)])
+    rows = Fresh().of(Apply([run], [WRITTEN]))
+    if native.functions is None or width > 63 or size > 1000:
+        assert rows is None
+    elif size <= 128:
+        assert rows is not None
+    call = (
+        applier_call(run)
+        if rows is None
+        else Applier("p", 3600).create("x", rows.keys, rows.guard, rows.payloads, 0, version(1))
+    )
+    assert send(clients[0], call) == 1
+    assert clients[0].hgetall("k") == {b"_v": guard(version(5), MAPPING).encode()} | {
+        b"f%d" % place: value.encode() for place, value in enumerate(values)
+    }
+    clients[0].hset("k", "f0", "changed")
+    assert clients[0].hget("k", "f0") == b"changed"
+    clients[0].config_set("sanitize-dump-payload", "no")
+
+
+def applier_call(run: Run) -> bytes:
+    return Applier("p", 3600).call("x", [run], 0, version(1))
 
 
 def _prepare(client: redis.Redis, floor: int) -> None:

@@ -36,6 +36,8 @@ from syncbridge.capture.schema import Column, SchemaMismatch, TableSchema
 from syncbridge.errors import PermanentError, PositionLost, ProtocolError, SyncbridgeError, TransientError
 from tests.unit.recorded_binlog import MARIADB, MYSQL
 
+pytestmark = pytest.mark.usefixtures("native_or_not")
+
 TABLE = TableSchema(
     "d",
     "t",

@@ -18,6 +18,8 @@ from syncbridge.sinks.plan import Apply, Plan, Planner, record
 from syncbridge.workload import Draft, decode_job, encode_job, items
 from tests.unit.test_sinks_mapping import NOW, mappings
 
+pytestmark = pytest.mark.usefixtures("native_or_not")
+
 COLUMNS = ("id", "code", "photo", "n", "at", "doc")
 TYPES = {"code": "text_bin", "photo": "binary", "at": "datetime", "doc": "json"}
 ROWS = st.tuples(

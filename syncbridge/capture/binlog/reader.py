@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Container, Iterable, Iterator
+from typing import Any
 from zlib import crc32
 from zlib import error as zlib_error
 
 import zstandard
 
+from syncbridge import native
 from syncbridge.capture.binlog.decoder import Decoder
 from syncbridge.capture.binlog.events import (
     FormatDescription,
@@ -159,6 +161,7 @@ class BinlogReader:
         costs through _event, where every other event goes, and all of them where something unusual is under way.
         """
         maps, tables, schema_for = self._maps, self._tables, self._schema_for
+        find = None if native.functions is None else native.functions.transaction
         while True:
             buffer, at = stream.buffer, stream.at
             last = -1
@@ -171,7 +174,9 @@ class BinlogReader:
                 while at <= last:
                     type_ = buffer[at + _TYPE_AT]
                     if type_ in (MARIADB_GTID, GTID):
-                        begun = self._transaction(buffer, at, type_)
+                        framed = None if find is None else find(buffer, at, checksum)
+                        whole = None if framed is None else self._framed(framed, tail)
+                        begun = whole or self._transaction(buffer, at, type_)
                         if begun is None:
                             break
                         at, item = begun
@@ -227,6 +232,30 @@ class BinlogReader:
             if event_ is None:
                 return
             yield from self._event(event_)
+
+    def _framed(self, framed: tuple[Any, ...], tail: int) -> tuple[int, Single] | None:
+        """The transaction that native.functions found whole; None where _transaction has to look closer."""
+        next_at, gtid, ts, commit_ts_us, gtid_pos, gtid_size, body, table_id, type_, log_pos, event, end_pos = framed
+        known = self._maps.get(body)
+        if known is None:
+            return None
+        known_id, db, table, decoder = known
+        if decoder is None or known_id != table_id or self._schema_for(db, table) is not decoder.schema:
+            return None
+        plan = decoder.plans.get(type_)
+        if plan is None or not event.startswith(plan[0], 27):
+            return None
+        prefix, op, decode = plan
+        pos = self.pos + (gtid_pos - self.pos & 0xFFFFFFFF)
+        start = pos - gtid_size
+        pos += log_pos - pos & 0xFFFFFFFF
+        size = len(event)
+        rows = decode(event, 27 + len(prefix), size)
+        self.pos = end = pos + (end_pos - pos & 0xFFFFFFFF)
+        self._in_transaction = self._mapped_rows = False
+        return next_at, Single(
+            decoder.schema, decoder.columns, op, rows, pos, size + tail, gtid, self.file, start, ts, commit_ts_us, end
+        )
 
     def _transaction(self, buffer: bytes, at: int, type_: int) -> tuple[int, Gtid | Single] | None:
         """The transaction whose GTID event starts at `at`, and where in the buffer to go on.

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from syncbridge.capture.bell import Bell
+from syncbridge.capture.changes import ReadRows
 from syncbridge.capture.schema import TableSchema
-from syncbridge.capture.snapshot.packets import Values
 from syncbridge.capture.snapshot.rate import Rate
 from syncbridge.capture.snapshot.scan import Piece, TableScan
 from syncbridge.capture.snapshot.watermark import Interrupted, Place, Placing
@@ -48,8 +48,7 @@ class Chunk:
     schema: TableSchema | None = None
     #: None: at the watermark row with this token.
     place: Place | None = None
-    #: Values in the order of the schema's columns.
-    rows: list[Values]
+    rows: ReadRows
     #: What is left of the range, where it was too large for once.
     rest: Piece | None = None
     #: Nothing was read, for all ranges are taken.

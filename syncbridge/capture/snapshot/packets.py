@@ -12,13 +12,16 @@ from typing import Any, TypeAlias
 
 from pymysql.err import OperationalError, raise_mysql_exception
 
-from syncbridge.capture.schema import Column
-from syncbridge.capture.snapshot.select import conversion, conversion_names
+from syncbridge.capture.changes import JsonRows, ReadRows
+from syncbridge.capture.lanes import hash_start
+from syncbridge.capture.schema import Column, TableSchema
+from syncbridge.capture.snapshot.select import conversion, conversion_names, kind_of
+from syncbridge.native import Functions
 
 #: A row's values, in the order of the columns asked for.
 Values: TypeAlias = tuple[Any, ...]
-#: parse(buffer, where the first packet starts, append): where the first packet starts that it left alone.
-Parse: TypeAlias = Callable[[bytes, int, Callable[[Values], None]], int]
+#: parse(buffer, where the first packet starts, rows it adds to): where the first packet starts that it left alone.
+Parse: TypeAlias = Callable[[bytes, int, Any], int]
 
 #: Bytes asked of the connection at once.
 READ_SIZE = 256 * 1024
@@ -39,7 +42,7 @@ def row_parser(columns: Sequence[Column]) -> Parse:
 
 def _source(columns: Sequence[Column]) -> list[str]:
     """One way through a row without a call per column; a row that is not there to its end is noticed at its end."""
-    lines = ["def parse(b, p, append):", " end = len(b)", " try:", "  while True:"]
+    lines = ["def parse(b, p, rows):", " append, end = rows.append, len(b)", " try:", "  while True:"]
     # A row put together from several packets comes with an empty header, and may begin as the end of the rows does.
     lines += [f"   q = p + {_HEADER}", "   s = b[q]", f"   if s >= {_EOF} and (s == {_ERR} or b[p]):", "    break"]
     for index, column in enumerate(columns):
@@ -70,8 +73,28 @@ def _length(buffer: bytes, at: int, first: int) -> tuple[int, int]:
     return int.from_bytes(buffer[at:end], "little"), end
 
 
+def json_parser(functions: Functions, schema: TableSchema, key: Sequence[str]) -> Parse:
+    """A parser whose rows are JsonRows, as fast as C reads them (0.2 µs for a row of sysbench's where the JSON of
+    values made by a row_parser takes 1.5)."""
+    names = [column.name for column in schema.columns]
+    kinds = "".join(map(kind_of, schema.columns)).encode()
+    places = b"".join(names.index(name).to_bytes(2, "little") for name in key)
+    start = hash_start(schema.db, schema.table)
+
+    def parse(buffer: bytes, at: int, rows: JsonRows) -> int:
+        return functions.rows(buffer, at, kinds, places, start, rows.rows, rows.hashes)
+
+    return parse
+
+
 def select_rows(connection: Any, sql: str, parse: Parse, max_bytes: float) -> tuple[list[Values], int, bool]:
-    """(rows, the bytes they came in, whether these are all): no more are taken once there are more than `max_bytes`.
+    """(rows, the bytes they came in, whether these are all), see read_rows."""
+    rows: list[Values] = []
+    return rows, *read_rows(connection, sql, parse, max_bytes, rows)
+
+
+def read_rows(connection: Any, sql: str, parse: Parse, max_bytes: float, rows: ReadRows) -> tuple[int, bool]:
+    """Add rows; (the bytes they came in, whether these are all). No more come once there are more than `max_bytes`.
 
     `connection` is a raw one (`connect(settings, raw=True)`). Where rows are left it is closed, for they would have to
     be read to keep it. Raises what PyMySQL raises.
@@ -81,18 +104,16 @@ def select_rows(connection: Any, sql: str, parse: Parse, max_bytes: float) -> tu
     result.unbuffered_active = False  # what follows is ours
     result.connection = None
     try:
-        rows, size, whole = _read(connection._rfile, parse, max_bytes)
+        size, whole = _read(connection._rfile, parse, max_bytes, rows)
     except BaseException:
         connection._force_close()
         raise
     if not whole:
         connection._force_close()
-    return rows, size, whole
+    return size, whole
 
 
-def _read(stream: Any, parse: Parse, max_bytes: float) -> tuple[list[Values], int, bool]:
-    rows: list[Values] = []
-    append = rows.append
+def _read(stream: Any, parse: Parse, max_bytes: float, rows: ReadRows) -> tuple[int, bool]:
     rest, size, missing = b"", 0, 0
     while size <= max_bytes or not rows:
         received = _exactly(stream, missing) if missing > READ_SIZE else stream.read1(READ_SIZE)
@@ -100,22 +121,22 @@ def _read(stream: Any, parse: Parse, max_bytes: float) -> tuple[list[Values], in
             raise OperationalError(*_LOST)
         size += len(received)
         buffer = rest + received if rest else received
-        at = parse(buffer, 0, append)
+        at = parse(buffer, 0, rows)
         missing = 0
         if len(buffer) - at > _HEADER:
             length = int.from_bytes(buffer[at : at + 3], "little")
             if length == _FULL:
                 payload, buffer = _long_row(buffer[at:], stream)
                 size += len(payload)
-                parse(bytes(_HEADER) + payload, 0, append)
+                parse(bytes(_HEADER) + payload, 0, rows)
                 at = 0
             elif buffer[at + _HEADER] >= _EOF:
                 _expect_end(buffer[at:], stream)
-                return rows, size, True
+                return size, True
             else:
                 missing = at + _HEADER + length - len(buffer)
         rest = buffer[at:]
-    return rows, size, False
+    return size, False
 
 
 def _expect_end(buffer: bytes, stream: Any) -> None:

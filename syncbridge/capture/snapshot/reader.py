@@ -13,10 +13,10 @@ from dataclasses import replace
 
 import pymysql
 
+from syncbridge.capture.changes import ReadRows
 from syncbridge.capture.connection import TABLE_CHANGED, source_errors
 from syncbridge.capture.schema import TableSchema
 from syncbridge.capture.snapshot.orders import Chunk, ChunkOrder, Exchange
-from syncbridge.capture.snapshot.packets import Values
 from syncbridge.capture.snapshot.rows import RowSource
 from syncbridge.capture.snapshot.scan import KeyChanged, Piece
 from syncbridge.capture.snapshot.watermark import Interrupted, Place, Placing
@@ -189,7 +189,7 @@ class Reader(threading.Thread):
     def _chunk(
         self, order: ChunkOrder, schema: TableSchema | None, source: RowSource, token: int, place: Place | None
     ) -> Chunk:
-        rows: list[Values] = []
+        rows: ReadRows = []
         weight, estimate, rest = 0, 0, None
         if schema is not None:
             estimate = source.describe(schema)
@@ -205,15 +205,13 @@ class Reader(threading.Thread):
             estimate=estimate,
         )
 
-    def _select(
-        self, order: ChunkOrder, schema: TableSchema, source: RowSource
-    ) -> tuple[list[Values], int, Piece | None]:
+    def _select(self, order: ChunkOrder, schema: TableSchema, source: RowSource) -> tuple[ReadRows, int, Piece | None]:
         """(rows, their bytes, what is left of the range)."""
         key, scan, piece = order.key_columns(schema), order.scan, order.piece
         if scan is None or piece is None:
             keys = [[values[name] for name in key] for values in order.keys or [] if set(values) == set(key)]
-            rows, weight = source.rows_with(schema, key, keys)
-            return rows, weight, None
+            found, weight = source.rows_with(schema, key, keys)
+            return found, weight, None
         began = time.monotonic()
         rows, weight, whole = source.rows_in(schema, key, piece, scan.most + 1)
         now = time.monotonic()
@@ -223,5 +221,6 @@ class Reader(threading.Thread):
             return rows, weight, None
         number, part = piece.place
         names = [column.name for column in schema.columns]
-        last = [rows[-1][names.index(name)] for name in key]
+        values = rows[-1]
+        last = [values[names.index(name)] for name in key]
         return rows, weight, replace(piece, place=(number, part + 1), after=last)

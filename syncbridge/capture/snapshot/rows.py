@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any
 
+from syncbridge import native
+from syncbridge.capture.changes import JsonRows, ReadRows
 from syncbridge.capture.connection import fetch_one
 from syncbridge.capture.schema import TableSchema, load_tables
 from syncbridge.capture.snapshot.keyset import after, among, between, doubled, orderable
-from syncbridge.capture.snapshot.packets import Parse, Values, row_parser, select_rows
+from syncbridge.capture.snapshot.packets import Parse, Values, json_parser, read_rows, row_parser, select_rows
 from syncbridge.capture.snapshot.scan import Piece
 from syncbridge.capture.snapshot.select import select_expression, select_list
 from syncbridge.capture.sql import quote
@@ -47,11 +49,15 @@ class RowSource:
         """What the table looks like now; None where there is none."""
         return load_tables(self.catalog, [name]).get(name)
 
-    def rows_in(self, schema: TableSchema, key: Key, piece: Piece, limit: int) -> tuple[list[Values], int, bool]:
+    def rows_in(self, schema: TableSchema, key: Key, piece: Piece, limit: int) -> tuple[ReadRows, int, bool]:
         """(rows of the range, about their bytes, whether these are all), no more than `limit` rows."""
         condition = between(schema, key, piece.after, piece.until)
         sql = self._statement(select_list(schema), schema, key, condition, f" LIMIT {limit}")
-        rows, size, whole = select_rows(self.raw, sql, self._parser(schema), MAX_BYTES)
+        rows: ReadRows = []
+        parse: Parse = self._parser(schema)
+        if native.functions is not None:
+            rows, parse = JsonRows(), json_parser(native.functions, schema, key)
+        size, whole = read_rows(self.raw, sql, parse, MAX_BYTES, rows)
         return rows, size, whole and len(rows) < limit
 
     def rows_with(self, schema: TableSchema, key: Key, keys: list[list[Any]]) -> tuple[list[Values], int]:

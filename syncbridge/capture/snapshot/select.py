@@ -44,13 +44,25 @@ def conversion_names() -> dict[str, Any]:
     return {"b64": b2a_base64}
 
 
-def conversion(column: Column, value: str) -> str:
-    """Source of the expression that turns the server's text, the expression `value`, into the event's value."""
+#: How the server's text becomes an event's value, by the letters of kind_of().
+_CONVERSIONS = {
+    "b": "b64({}, newline=False).decode()",
+    "B": "int.from_bytes({}, 'big')",
+    "i": "int({})",
+    "t": "{}.decode('utf-8', 'replace')",
+}
+
+
+def kind_of(column: Column) -> str:
+    """What the server's text of a column is: b bytes, B a bit string, i a number's digits, t text as it is."""
     data_type = column.data_type
     if data_type in BINARY_TYPES:
-        return f"b64({value}, newline=False).decode()"
+        return "b"
     if data_type == "bit":
-        return f"int.from_bytes({value}, 'big')"
-    if data_type in INTEGER_TYPES and not column.zerofill:
-        return f"int({value})"
-    return f"{value}.decode('utf-8', 'replace')"
+        return "B"
+    return "i" if data_type in INTEGER_TYPES and not column.zerofill else "t"
+
+
+def conversion(column: Column, value: str) -> str:
+    """Source of the expression that turns the server's text, the expression `value`, into the event's value."""
+    return _CONVERSIONS[kind_of(column)].format(value)
