@@ -34,6 +34,7 @@ from syncbridge.capture.binlog.stream import BinlogStream
 from syncbridge.capture.binlog.table_map import MappedColumn, TableMap
 from syncbridge.capture.schema import Column, SchemaMismatch, TableSchema
 from syncbridge.errors import PermanentError, PositionLost, ProtocolError, SyncbridgeError, TransientError
+from tests.native import in_use
 from tests.unit.recorded_binlog import MARIADB, MYSQL
 
 pytestmark = pytest.mark.usefixtures("native_or_not")
@@ -254,6 +255,33 @@ def test_any_bytes_give_items_or_one_of_our_errors(data: st.DataObject) -> None:
     fed = reader()
     with contextlib.suppress(SyncbridgeError):
         read([*events[:index], bytes(damaged), *events[index + 1 :]], fed)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_any_bytes_of_a_transaction_are_the_same_to_both_ways(data: st.DataObject) -> None:
+    events = data.draw(st.sampled_from((MARIADB, MYSQL)))
+    changes = familiar(events)[1]
+    index = data.draw(st.integers(0, len(changes) - 1))
+    damaged = bytearray(changes[index])
+    places = st.tuples(st.integers(0, len(damaged) - 5), st.sampled_from([0, 1, 0x20, 0x40, 0x7F, 0xFF]))
+    for at, value in data.draw(st.lists(places, min_size=1, max_size=3)):
+        damaged[at] = value
+    if data.draw(st.booleans()):
+        damaged[9:13] = struct.pack("<I", len(damaged))
+    damaged[-4:] = struct.pack("<I", zlib.crc32(damaged[:-4]))
+    sent = [*changes[:index], bytes(damaged), *changes[index + 1 :]]
+
+    def outcome(wanted: bool) -> Any:
+        found: Any = None
+        for _ in in_use(wanted):
+            try:
+                found = items(sent, familiar(events)[0])
+            except SyncbridgeError as error:
+                found = type(error)
+        return found
+
+    assert outcome(True) == outcome(False)
 
 
 def test_a_table_that_is_not_the_known_one_is_a_mismatch() -> None:

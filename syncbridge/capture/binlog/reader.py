@@ -246,7 +246,7 @@ class BinlogReader:
         if plan is None or not event.startswith(plan[0], 27):
             return None
         prefix, op, decode = plan
-        pos = self.pos + (gtid_pos - self.pos & 0xFFFFFFFF)
+        self.pos = pos = self.pos + (gtid_pos - self.pos & 0xFFFFFFFF)
         start = pos - gtid_size
         pos += log_pos - pos & 0xFFFFFFFF
         size = len(event)
