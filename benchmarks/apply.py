@@ -5,7 +5,8 @@
 Private Redis (appendonly, everysec). Ours: operations of eight lanes side by side, packed, sent and answered as workers
 do it, each write only where its version is newer; fresh keys, then the same keys again. Beside them the whole way of a
 worker from job bytes on (JSON, mapping, packing, script). redis-benchmark: 4 connections, 100 commands in flight on
-each. Processor time is that of Redis, and of the process that sends. After every run all hashes are compared.
+each. Processor time is that of Redis, and of the process that sends. After every run all hashes are compared. Ours uses
+the native package where it is installed, and is measured without it, too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.tools.figures import Report, arguments, median
 from benchmarks.tools.job_maker import job_maker
 from benchmarks.tools.machine import cpu_seconds
+from benchmarks.tools.ways import ALONE, python_alone
 from syncbridge.capture.changes import Shape, Transaction
 from syncbridge.config import Config, parse_config
 from syncbridge.sinks.connection import connect
@@ -39,6 +42,7 @@ FLOOR, AIM = 0.28, 0.5
 LANES, JOBS_TOGETHER = 8, 8
 FIELDS = {f"field{number}": f"value{number:020d}" for number in range(8)}
 FRESH, AGAIN, WORKER = "ours: fresh keys", "ours: the same keys again", "ours: again, from job bytes on"
+WAYS = (FRESH, AGAIN, WORKER)
 PEER = "redis-benchmark HSET"
 
 
@@ -140,7 +144,7 @@ async def one_run(server: Redis, config: Config, rows: int, run: int) -> dict[st
     state = State.open(config.state, config.name)
     sink = Sink(config, await connect(config.sink), state, Silent())
     readings: dict[str, Reading] = {}
-    for step, what in enumerate((FRESH, AGAIN, WORKER)):
+    for step, what in enumerate(WAYS):
         place = 10 * run + step + 1
         lanes = jobs(rows, place)
         plans = planned(sink, lanes) if what != WORKER else []
@@ -153,25 +157,36 @@ async def one_run(server: Redis, config: Config, rows: int, run: int) -> dict[st
     return readings
 
 
+@contextmanager
+def private_redis() -> Iterator[tuple[Redis, Config]]:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Redis(appendonly=True, appendfsync="everysec", auto_aof_rewrite_percentage=0) as server,
+    ):
+        yield (
+            server,
+            parse_config(
+                f'{{name: bench, source: {{url: "mysql://u@127.0.0.1:1"}}, sink: {{url: "{server.url()}"}},'
+                f' state: "sqlite:///{folder}/state.db", mappings: [{{table: bench.wide, key: "wide:{{id}}"}}]}}'
+            ),
+        )
+
+
 def main() -> int:
     parser = arguments(__doc__)
     parser.add_argument("--rows", type=int, default=80_000)
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     report = Report(options)
-    readings: dict[str, list[Reading]] = {what: [] for what in (FRESH, AGAIN, WORKER, PEER)}
+    readings: dict[str, list[Reading]] = {what: [] for what in (*WAYS, *(what + ALONE for what in WAYS), PEER)}
     for run in range(options.runs):
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            Redis(appendonly=True, appendfsync="everysec", auto_aof_rewrite_percentage=0) as server,
-        ):
-            config = parse_config(
-                f'{{name: bench, source: {{url: "mysql://u@127.0.0.1:1"}}, sink: {{url: "{server.url()}"}},'
-                f' state: "sqlite:///{folder}/state.db", mappings: [{{table: bench.wide, key: "wide:{{id}}"}}]}}'
-            )
+        with private_redis() as (server, config):
             found = uvloop.run(one_run(server, config, options.rows, run))  # as workers run
             for what, reading in (found | {PEER: peer(server, options.rows)}).items():
                 readings[what].append(reading)
+        with private_redis() as (server, config), python_alone():
+            for what, reading in uvloop.run(one_run(server, config, options.rows, run)).items():
+                readings[what + ALONE].append(reading)
     report.note(f"{options.rows:,} hashes, each compared after every run.")
     rates = {what: [reading.rate for reading in each] for what, each in readings.items()}
     report.table("rows/s", rates, plot=True)

@@ -5,6 +5,7 @@
 Starts a private MariaDB, writes the mixed workload (multi-row inserts, single-row update transactions, rich types,
 multi-row deletes), then reads it over the network from the start, each reader several times, taking turns. Rates are
 medians with the range. Floors are ratios of events as JSON, by processor time: each reader keeps one core busy.
+Ours uses the native package where it is installed, and is measured without it, too.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from benchmarks.tools import zongji
 from benchmarks.tools.figures import Report, arguments, median
 from benchmarks.tools.job_maker import job_maker
 from benchmarks.tools.missing import MissingPeer
+from benchmarks.tools.ways import ALONE, python_alone
 from benchmarks.tools.workload import TABLES, create_tables, write_workload
 from syncbridge.capture.binlog.events import Gtid, Rows, Single
 from syncbridge.capture.binlog.reader import BinlogReader
@@ -81,6 +83,7 @@ def main() -> int:
         readers: dict[str, Callable[[MariaDB, Position, Position], Reading]] = {
             ROWS: read_rows,
             JSON: read_json,
+            JSON + ALONE: python_alone()(read_json),
             LIBRARY: read_library,
         }
         for package in (zongji.VLASKY, zongji.POWERSYNC):

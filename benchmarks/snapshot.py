@@ -4,8 +4,9 @@
 
 Private MariaDB and Redis (appendonly, everysec). Ours: from the start of the table's snapshot until every row is a
 guarded hash, through the durable job server, two workers, fsync on; then `syncbridge verify` compares every row.
-Memory is the most that each process had. With --long it is all that is looked at: a narrow table of ten million rows
-is read beside one of a hundredth of them, and every row is compared within Redis.
+Memory is the most that each process had. Ours uses the native package where it is installed, and does it once in
+Python alone. With --long it is all that is looked at: a narrow table of ten million rows is read beside one of a
+hundredth of them, and every row is compared within Redis.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.tools import machine, memory, numbered
 from benchmarks.tools.figures import Report, arguments, median
 from benchmarks.tools.stages import Stages
+from benchmarks.tools.ways import ALONE, python_alone
 from benchmarks.tools.workload import BATCH, create_tables, inserts, sbtest_row
 from tests.servers import MariaDB, Redis
 
@@ -107,11 +109,14 @@ def beside_dump(report: Report, server: MariaDB, rows: int, runs: int) -> None:
     theirs: list[float] = []
     for number in range(runs):
         mine.append(ours(server, "sbtest", rows, verified))
+        if not number:
+            with python_alone():
+                alone = ours(server, "sbtest", rows, verified).rate
         theirs.append(dump(server, rows))
         print(f"run {number + 1}: ours {mine[-1].rate:,.0f}, mariadb-dump {theirs[-1]:,.0f}", flush=True)
     rates = [one.rate for one in mine]
     report.note(f"{rows:,} rows; `verify` found 0 differences after each run of ours.")
-    report.table("rows/s", {"ours": rates, "mariadb-dump": theirs}, plot=True)
+    report.table("rows/s", {"ours": rates, "ours" + ALONE: [alone], "mariadb-dump": theirs}, plot=True)
     times = {f"ours: {name}": [one.cpu[name] for one in mine] for name in mine[0].cpu}
     report.table("processor time, us for each row, starts included", times)
     report.table("memory at most, MiB", {name: [one.memory[name] for one in mine] for name in mine[0].memory})

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.tools import ways
 from syncbridge.demo.mariadb import server_program as mariadb_program
 from syncbridge.demo.redis import server_program as redis_program
 
@@ -21,7 +22,7 @@ def describe() -> str:
     return (
         f"{os.cpu_count()} x{models[0] if models else ' ' + platform.machine()}, {memory:.0f} GiB,"
         f" Linux {platform.release()}, Python {platform.python_version()},"
-        f" {_version(mariadb_program())}, {_version([redis_program()])}"
+        f" {_version(mariadb_program())}, {_version([redis_program()])}, {ways.described()}"
     )
 
 

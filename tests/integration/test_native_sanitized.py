@@ -1,4 +1,4 @@
-"""The native package under the compiler's sanitizers: the same tests, where no byte is read or written out of bounds."""
+"""The native package under the compiler's sanitizers: the same tests, and no byte is touched out of bounds."""
 
 from __future__ import annotations
 
