@@ -200,4 +200,5 @@ def native_or_not(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def one_way_each(request: pytest.FixtureRequest) -> Iterator[None]:
-    yield from native.in_use("mysql" in request.node.callspec.params.values())
+    parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    yield from native.in_use("mysql" in parameters.values())

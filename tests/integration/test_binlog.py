@@ -35,7 +35,7 @@ from tests.integration.binlog_tools import (
 )
 from tests.servers import SqlServer, eventually, free_port
 
-pytestmark = pytest.mark.usefixtures("native_or_not")
+pytestmark = pytest.mark.usefixtures("one_way_each")
 
 
 def nothing_mapped(_db: str, _table: str) -> TableSchema | None:

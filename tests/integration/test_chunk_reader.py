@@ -18,7 +18,7 @@ from syncbridge.errors import ConfigError
 from tests.integration.binlog_tools import settings_of
 from tests.servers import SqlServer, eventually
 
-pytestmark = pytest.mark.usefixtures("native_or_not")
+pytestmark = pytest.mark.usefixtures("one_way_each")
 
 
 class Nowhere:

@@ -257,7 +257,7 @@ def test_any_bytes_give_items_or_one_of_our_errors(data: st.DataObject) -> None:
         read([*events[:index], bytes(damaged), *events[index + 1 :]], fed)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_any_bytes_of_a_transaction_are_the_same_to_both_ways(data: st.DataObject) -> None:
     events = data.draw(st.sampled_from((MARIADB, MYSQL)))
