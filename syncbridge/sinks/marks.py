@@ -19,6 +19,7 @@ from typing import Any
 
 import redis
 
+from syncbridge import native
 from syncbridge.config import Config
 from syncbridge.errors import ConfigError, TransientError
 from syncbridge.sinks.connection import connect_sync, redis_errors
@@ -78,6 +79,15 @@ def server_id(info: bytes) -> tuple[str, str]:
     return f"{fields.get('run_id', '')}:{fields.get('master_replid', '')}", fields.get("role", "master")
 
 
+async def may_be_heard(connection: Raw) -> bool:
+    """Whether Redis tells listeners what happens to keys (keyspace notifications), or does not say."""
+    try:
+        flags = pairs(await connection.command("CONFIG", "GET", "notify-keyspace-events"))
+    except redis.ResponseError:  # this account may not ask
+        return True
+    return any(flags.values()) or not flags
+
+
 class SinkIdentity:
     """Greets connections for a worker, and knows the id that apply calls must name."""
 
@@ -90,6 +100,8 @@ class SinkIdentity:
         self._captures = captures
         self._lock = asyncio.Lock()
         self.sink_id = ""
+        #: Whether keys may be created by another command than HSET: not where somebody listens to what happens to them.
+        self.unheard = False
 
     async def greet(self, connection: Raw) -> None:
         """Find out who answers; file what is to be done about it. TransientError from a replica, ConfigError."""
@@ -105,6 +117,8 @@ class SinkIdentity:
             marks = {lane: version for lane, version in marks.items() if lane in self._lanes}
             decision = decide(known, meta, server, marks, len(self._lanes))
             await self._perform(connection, decision, known, meta, server)
+            if native.functions is not None:  # else it does not matter
+                self.unheard = not await may_be_heard(connection)
 
     async def _perform(
         self, connection: Raw, decision: Greeting, known: str | None, meta: dict[str, str], server: str

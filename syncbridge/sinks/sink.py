@@ -175,7 +175,7 @@ class Sink:
 
     async def _create(self, step: Apply, lane: int | None, mark: str) -> int | None:
         """A step of rows that are likely new, as whole hashes; None where it was not tried, or is not so."""
-        rows = self._fresh.of(step)
+        rows = self._fresh.of(step) if self.identity.unheard else None
         if rows is None:
             return None
         keys, guard, payloads = rows.keys, rows.guard, rows.payloads
