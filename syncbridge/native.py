@@ -1,7 +1,7 @@
-"""The optional package syncbridge-native (native/): hot steps in C, which their callers do in Python without it.
+"""The optional package syncbridge-native (native/): hot steps in C, where their callers have Python for it without.
 
-Both ways lead to the same (tests/unit/test_native.py, and every test with the fixture `native_or_not`). What it buys
-is in docs/performance.md. Environment: SYNCBRIDGE_NATIVE=0 leaves it alone though it is installed.
+Redis shows the same either way (tests/unit/test_native.py, and every test with the fixture `native_or_not`). What it
+buys is in docs/performance.md. Environment: SYNCBRIDGE_NATIVE=0 leaves it alone though it is installed.
 """
 
 from __future__ import annotations

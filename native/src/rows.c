@@ -8,7 +8,7 @@
  * has the key's columns, two bytes each, lowest first. The answer is where the packet starts that was left alone:
  * half a row, the part of a longer one, what follows the rows. A packet whose header is zeros goes to the buffer's end.
  *
- * Raises ValueError for what is no row of these columns. Says the same as packets.py and lanes.hash_finder do, which
+ * Raises ValueError for what is no row of these columns. Says the same as packets.py and lanes.lane_finder do, which
  * is where the protocol is explained.
  */
 #include "native.h"
@@ -40,7 +40,10 @@ static int is_plain(const uint8_t *data, size_t size)
 
 static int put_escaped(struct text *out, const uint8_t *data, size_t size)
 {
-    if (text_reserve(out, 6 * size + 2) < 0)
+    size_t escaped = 0;
+    for (size_t at = 0; at < size; at++)
+        escaped += (data[at] < 0x20) | (data[at] == '"') | (data[at] == '\\');
+    if (text_reserve(out, size + 5 * escaped + 2) < 0)
         return -1;
     uint8_t *to = out->data + out->size;
     *to++ = '"';

@@ -19,6 +19,8 @@ int text_reserve(struct text *text, size_t more)
 
 int text_put(struct text *text, const void *data, size_t size)
 {
+    if (!size)
+        return 0;
     if (text_reserve(text, size) < 0)
         return -1;
     memcpy(text->data + text->size, data, size);

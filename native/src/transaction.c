@@ -28,7 +28,7 @@ struct event {
     uint32_t position;
 };
 
-/* The event in the packet at `at`; 0 where it is not there, or not as usual. */
+/* The event in the packet at `at`; 0 where it is not there, or not as usual. Its checksum is left to intact(). */
 static int look(const uint8_t *buffer, size_t size, size_t at, int tail, struct event *event)
 {
     if (at + PREFIX + HEADER + tail > size)
@@ -43,8 +43,12 @@ static int look(const uint8_t *buffer, size_t size, size_t at, int tail, struct 
     event->body_size = event->size - HEADER - tail;
     event->type = event->start[4];
     event->position = (uint32_t)number(event->start + 13, 4);
-    return event->position && number(event->start + 9, 4) == event->size && !(event->start[17] & ARTIFICIAL) &&
-           (!tail || crc32_of(0, event->start, event->size) == RESIDUE);
+    return event->position && number(event->start + 9, 4) == event->size && !(event->start[17] & ARTIFICIAL);
+}
+
+static int intact(const struct event *event)
+{
+    return crc32_of(0, event->start, event->size) == RESIDUE;
 }
 
 static int is_begin(const struct event *event)
@@ -98,6 +102,9 @@ PyObject *transaction(PyObject *module, PyObject *const *args, Py_ssize_t count)
     if (!look(data, size, begin.next, tail, &map) || map.type != TABLE_MAP ||
         !look(data, size, map.next, tail, &rows) || rows.body_size < 8 || number(rows.body + 4, 2) ||
         !look(data, size, rows.next, tail, &xid) || xid.type != XID)
+        Py_RETURN_NONE;
+    if (tail && !(intact(&gtid) && (gtid.type == MARIADB_GTID || intact(&begin)) && intact(&map) && intact(&rows) &&
+                  intact(&xid)))
         Py_RETURN_NONE;
 
     PyObject *found = PyTuple_New(12);

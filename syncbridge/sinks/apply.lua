@@ -4,7 +4,7 @@
 --                                   hold what sweep.lua left: writes of that mapping below this version are stale.
 --                                   Its field bare is the sink_id as long as this Redis never had a companion key
 -- KEYS[2]  syncbridge:<name>:marks  hash: lane -> version of the last event applied
--- KEYS[3], KEYS[4], ...             data keys: one for each operation, of R and r one for each row. Their companion keys
+-- KEYS[3], KEYS[4], ...             data keys: one for each operation, of R, r and N for each row. Their companion keys
 --                                   are made here (as in keys.py): in the slot of the data key, so naming that is enough
 --
 -- ARGV[1]  expected sink_id         else the reply is the error SINKLOST and nothing is written
@@ -22,7 +22,8 @@
 --                                               row * (t-1+v) + field, counted from 0; "" none
 --   N guard payload x keys                      alone in its call: create a hash for each key of what DUMP would answer,
 --                                               guards in it, the least of them here; or, where a key is there, or was,
---                                               or may not be created, do nothing and reply -1
+--                                               or may not be created, reply -1: rows that were created before that one
+--                                               are there, nothing else was done
 --   r rows guards                               remove a hash for each row; guards: each ended by a NUL
 --   S ttl guard value                           write a string
 --   h guard | s guard                           remove a hash | a string

@@ -18,6 +18,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -165,7 +166,7 @@ async def _apply_all(order: _Order) -> None:
             for step in plan.steps:
                 assert isinstance(step, Apply)
                 try:
-                    record(plan, step, await link.call(applier.call(order.sink_id, step.operations, None, "")))
+                    record(plan, step, await link.call(partial(applier.call, order.sink_id, step.operations, None, "")))
                 except PermanentError as error:
                     if str(error).startswith("SINKLOST"):
                         raise TransientError(str(error)) from error

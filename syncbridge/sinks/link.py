@@ -72,13 +72,17 @@ class Link:
         self.greeting: Greeting | None = None
 
     async def command(self, *words: Any) -> Any:
-        return await self.call(command(*words))
+        return await self.call(lambda: command(*words))
 
-    async def call(self, packed: bytes) -> Any:
-        """One command's reply. TransientError, PermanentError (its text is the reply's) or ConfigError."""
+    async def call(self, pack: Callable[[], bytes]) -> Any:
+        """One command's reply. TransientError, PermanentError (its text is the reply's) or ConfigError.
+
+        It is packed once there is a connection: a greeting may change what is to be said.
+        """
         connection: Raw | None = None
         try:
             connection = self._idle.pop() if self._idle else await self._open()
+            packed = pack()
             try:
                 reply = await connection.call(packed)
             except NoScriptError:

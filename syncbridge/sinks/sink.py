@@ -108,7 +108,7 @@ class Sink:
         if not self.identity.sink_id:
             await self.link.command("PING")  # the first connection brings the greeting
         try:
-            return await self.link.call(pack(self.identity.sink_id))
+            return await self.link.call(lambda: pack(self.identity.sink_id))
         except PermanentError as error:
             if not is_lost(str(error)):
                 raise
@@ -150,10 +150,10 @@ class Sink:
             await self.in_state(self.state.retries.overtake, function, done)
 
     async def apply(self, plan: Plan, step: Apply, lane: int | None) -> None:
-        """One script call; should the script itself fail, operation by operation to find the culprit."""
+        """One script call, two where rows are not as new as they seemed; should the script itself fail, operation by
+        operation to find the culprit."""
         try:
-            created = await self._create(step, lane, plan.mark)
-            record(plan, step, created or await self._send(step.operations, lane, plan.mark))
+            record(plan, step, await self._write(step, lane, plan.mark))
         except PermanentError as error:
             log.warning("a batch failed as a whole, applying it row by row: %s", error)
             await self._apply_one_by_one(plan, step, lane)
@@ -173,23 +173,30 @@ class Sink:
         if lane is not None:
             await self._send([], lane, plan.mark)
 
-    async def _create(self, step: Apply, lane: int | None, mark: str) -> int | None:
-        """A step of rows that are likely new, as whole hashes; None where it was not tried, or is not so."""
+    async def _write(self, step: Apply, lane: int | None, mark: str) -> int | list[Any]:
+        """The answers to a step; rows that are likely new are tried as whole hashes first."""
         rows = self._fresh.of(step) if self.identity.unheard else None
         if rows is None:
-            return None
+            return await self._send(step.operations, lane, mark)
         keys, guard, payloads = rows.keys, rows.guard, rows.payloads
-        started = time.perf_counter()
-        answer: int = await self.call(lambda id_: self.applier.create(id_, keys, guard, payloads, lane, mark))
-        self.observer.apply_seconds(time.perf_counter() - started)
-        self._fresh.tried(step, created=answer != REFUSED)
-        return None if answer == REFUSED else answer
+
+        def pack(sink_id: str) -> bytes:
+            if not self.identity.unheard:  # another Redis by now
+                return self.applier.call(sink_id, step.operations, lane, mark)
+            return self.applier.create(sink_id, keys, guard, payloads, lane, mark)
+
+        answers = await self._timed(pack)
+        self._fresh.tried(step, created=answers != REFUSED)
+        return await self._send(step.operations, lane, mark) if answers == REFUSED else answers
 
     async def _send(self, operations: Sequence[Operation | Run], lane: int | None, mark: str) -> int | list[Any]:
+        return await self._timed(lambda sink_id: self.applier.call(sink_id, operations, lane, mark))
+
+    async def _timed(self, pack: Callable[[str], bytes]) -> int | list[Any]:
         started = time.perf_counter()
-        results: int | list[Any] = await self.call(lambda sink_id: self.applier.call(sink_id, operations, lane, mark))
+        answers: int | list[Any] = await self.call(pack)
         self.observer.apply_seconds(time.perf_counter() - started)
-        return results
+        return answers
 
     async def sweep(self, event: Event) -> None:
         """A `t` event: older retries have nothing left to say, older keys go."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from syncbridge import native
+from syncbridge.capture.changes import JsonRows
 from syncbridge.capture.connection import connect
 from syncbridge.capture.snapshot import reader, scan
 from syncbridge.capture.snapshot.chunks import ChunkReader
@@ -87,6 +89,7 @@ def test_the_chunks_of_a_table_in_order(readers: Readers) -> None:
     assert [chunk.last for chunk in chunks[:3]] == [False, False, True]
     assert chunks[3].nothing
     assert len({chunk.token for chunk in chunks}) == 4
+    assert {isinstance(chunk.rows, JsonRows) for chunk in chunks[:3]} == {native.functions is not None}
     by_key = readers.order(None, keys=[{"id": 7}, {"id": 70}, {"other": 1}])
     assert list(by_key.dicts()) == [{"id": 7, "v": 7, "gone": 0}]
 

@@ -27,6 +27,9 @@ def test_it_keeps_within_bounds(tmp_path: Path) -> None:
         "ASAN_OPTIONS": "detect_leaks=0",  # the interpreter's own
         "PYTHONMALLOC": "malloc",
     }
+    where = [sys.executable, "-c", "import syncbridge_native; print(syncbridge_native.__file__)"]
+    found = subprocess.run(where, env=environment, capture_output=True, text=True, check=True).stdout
+    assert found.startswith(str(tmp_path))
     names = [str(REPOSITORY / "tests" / "unit" / name) for name in TESTS]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-k", "native", *names],

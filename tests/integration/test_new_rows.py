@@ -91,3 +91,20 @@ async def test_an_account_that_may_not_gets_them_field_by_field(
         assert await shown(run, 5) == {("r", "applied"): ROWS}
         assert encodings(run.redis) == {b"hashtable"}
         assert await shown(run, 6) == {("r", "applied"): ROWS}
+
+
+async def test_a_call_that_waited_for_redis_asks_again_whether_somebody_listens(
+    new_redis: Callable[..., Redis], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = new_redis(appendonly=True, appendfsync="always")
+    async with running(server, tmp_path) as run:
+        assert await shown(run, 5) == {("r", "applied"): ROWS}
+        run.redis.delete(*(f"order:{number}" for number in range(ROWS)))
+        server.kill9()
+        run.lanes.put(workload=job(6))
+        await run.until(lambda: "waiting: Redis" in caplog.text)
+        with (server.folder / "redis.conf").open("a") as conf:
+            conf.write("notify-keyspace-events Eh\n")
+        server.start()
+        await run.drained(20)
+        assert encodings(run.redis) == {b"hashtable"}

@@ -66,4 +66,5 @@ class TestTools(
 
 def gearadmin(peers: Peers, option: str) -> list[str]:
     command = ["gearadmin", "-h", "127.0.0.1", "-p", str(peers.port), f"--{option}"]
-    return subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=True, text=True).stdout.splitlines()
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=True)
+    return done.stdout.decode(errors="replace").splitlines()  # jobs of other tests have any bytes as their uniques

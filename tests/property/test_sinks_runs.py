@@ -129,7 +129,6 @@ def test_a_run_is_its_rows_one_by_one(clients: tuple[redis.Redis, redis.Redis]) 
 def test_hashes_of_every_size(clients: tuple[redis.Redis, redis.Redis], width: int, size: int) -> None:
     clients[0].flushdb()
     clients[0].hset("syncbridge:p:meta", mapping={"sink_id": "x", "bare": "x"})
-    clients[0].config_set("sanitize-dump-payload", "yes")  # Redis looks closely at what it is given
     values = ["v" * (size if place == width - 1 else 1) for place in range(width)]
     run = Run(WRITE_ROWS, ["k"], [guard(version(5), MAPPING), *values], [f"f{place}" for place in range(width)])
     rows = Fresh().of(Apply([run], [WRITTEN]))
@@ -142,13 +141,16 @@ def test_hashes_of_every_size(clients: tuple[redis.Redis, redis.Redis], width: i
         if rows is None
         else Applier("p", 3600).create("x", rows.keys, rows.guard, rows.payloads, 0, version(1))
     )
-    assert send(clients[0], call) == 1
+    clients[0].config_set("sanitize-dump-payload", "yes")  # Redis looks closely at what it is given
+    try:
+        assert send(clients[0], call) == 1
+    finally:
+        clients[0].config_set("sanitize-dump-payload", "no")
     assert clients[0].hgetall("k") == {b"_v": guard(version(5), MAPPING).encode()} | {
         b"f%d" % place: value.encode() for place, value in enumerate(values)
     }
     clients[0].hset("k", "f0", "changed")
     assert clients[0].hget("k", "f0") == b"changed"
-    clients[0].config_set("sanitize-dump-payload", "no")
 
 
 def applier_call(run: Run) -> bytes:

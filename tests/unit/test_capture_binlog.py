@@ -257,6 +257,16 @@ def test_any_bytes_give_items_or_one_of_our_errors(data: st.DataObject) -> None:
         read([*events[:index], bytes(damaged), *events[index + 1 :]], fed)
 
 
+@pytest.mark.parametrize(("events", "each"), [(MARIADB, 4), (MYSQL, 5)], ids=["mariadb", "mysql"])
+def test_usual_transactions_are_found_by_the_native_package(
+    events: list[bytes], each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fed, changes = familiar(events)
+    monkeypatch.setattr(fed, "_transaction", None)  # what Python does where the package finds none
+    for _ in in_use(True):
+        assert [type(item) for item in items(changes[: 3 * each], fed)] == [Single] * 3
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_any_bytes_of_a_transaction_are_the_same_to_both_ways(data: st.DataObject) -> None:

@@ -1,8 +1,8 @@
 """Rows of a SELECT straight from the packets of the text protocol, by a parser generated once per list of columns.
 
 PyMySQL sends the statement and reads the columns' descriptions. The rows behind them are read here as they come, so
-that nothing of the result lies in memory besides the rows themselves: each a tuple of event values, in the order of
-the columns.
+that nothing of the result lies in memory besides the rows themselves: each a tuple of event values in the order of the
+columns, or, by the native package, their JSON.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ Key = tuple[str, ...]
 
 
 class RowSource:
-    """Reads rows as event values. One thread."""
+    """Reads rows as event values, or as their JSON. One thread."""
 
     def __init__(self, raw: Any, catalog: Any) -> None:
         self.raw = raw
@@ -53,9 +53,10 @@ class RowSource:
         """(rows of the range, about their bytes, whether these are all), no more than `limit` rows."""
         condition = between(schema, key, piece.after, piece.until)
         sql = self._statement(select_list(schema), schema, key, condition, f" LIMIT {limit}")
-        rows: ReadRows = []
-        parse: Parse = self._parser(schema)
-        if native.functions is not None:
+        rows: ReadRows
+        if native.functions is None:
+            rows, parse = [], self._parser(schema)
+        else:
             rows, parse = JsonRows(), json_parser(native.functions, schema, key)
         size, whole = read_rows(self.raw, sql, parse, MAX_BYTES, rows)
         return rows, size, whole and len(rows) < limit
