@@ -23,7 +23,8 @@ def eventually(
     """Poll `condition` until it returns something true, and return that.
 
     A condition may also say "not yet" by raising AssertionError. Any other exception is an error and passes through.
-    Raises AssertionError with `message` (text, or a function called at the end) after PATIENCE times `timeout`.
+    Raises AssertionError with `message` (text, or a function called at the end) after PATIENCE times `timeout`: a look
+    that began before then, however long it took, is followed by another.
 
     The pause between two looks is `interval` (seconds) at first. It grows with the wait, and with what a look costs:
     the processor is for those who are waited for.
@@ -41,7 +42,7 @@ def eventually(
             if value:
                 return value
         now = time.monotonic()
-        if now > began + timeout:
+        if look > began + timeout:
             text = message if isinstance(message, str) else message()
             raise AssertionError(f"{text} (waited {timeout:g} s)") from said
         time.sleep(max(interval, min(LONGEST_PAUSE, (now - began) / 20), min(2 * (now - look), LONGEST_REST)))
