@@ -2,7 +2,7 @@
 
 from setuptools import Extension, setup
 
-NAMES = ("crc32", "hashes", "module", "rows", "text", "texts", "transaction", "value")
+NAMES = ("crc", "hashes", "module", "rows", "text", "texts", "transaction", "value")
 
 setup(
     packages=[],

@@ -16,35 +16,6 @@
 
 enum { MOST_FIELDS = 64, MOST_BYTES = 4096 };
 
-static uint64_t table[8][256];
-
-void crc64_prepare(void)
-{
-    for (int byte = 0; byte < 256; byte++) {
-        uint64_t value = (uint64_t)byte;
-        for (int bit = 0; bit < 8; bit++)
-            value = value >> 1 ^ (value & 1 ? 0x95AC9329AC4BC9B5u : 0); /* Jones' polynomial, bits reversed */
-        table[0][byte] = value;
-    }
-    for (int slice = 1; slice < 8; slice++)
-        for (int byte = 0; byte < 256; byte++)
-            table[slice][byte] = table[slice - 1][byte] >> 8 ^ table[0][table[slice - 1][byte] & 0xFF];
-}
-
-static uint64_t crc64_of(const uint8_t *data, size_t size)
-{
-    uint64_t crc = 0;
-    for (; size >= 8; data += 8, size -= 8) {
-        uint64_t word = crc ^ number(data, 8);
-        crc = 0;
-        for (int slice = 0; slice < 8; slice++)
-            crc ^= table[7 - slice][word >> 8 * slice & 0xFF];
-    }
-    for (; size; data++, size--)
-        crc = crc >> 8 ^ table[0][(crc ^ *data) & 0xFF];
-    return crc;
-}
-
 static int put_low_first(struct text *out, uint64_t value, int bytes)
 {
     uint8_t data[8];

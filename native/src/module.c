@@ -18,8 +18,7 @@ static PyMethodDef functions[] = {
 
 static int prepare(PyObject *module)
 {
-    crc32_prepare();
-    crc64_prepare();
+    crc_prepare();
     return PyModule_AddIntConstant(module, "VERSION", VERSION);
 }
 

@@ -8,13 +8,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* CRC-32 as zlib's crc32(data, start). */
-uint32_t crc32_of(uint32_t start, const uint8_t *data, size_t size);
-void crc32_prepare(void);
-void crc64_prepare(void);
-
 /* Numbers whose lowest byte comes first. */
-uint64_t number(const uint8_t *at, int bytes);
+static inline uint64_t number(const uint8_t *at, int bytes)
+{
+    uint64_t value = 0;
+    for (int byte = 0; byte < bytes; byte++)
+        value |= (uint64_t)at[byte] << 8 * byte;
+    return value;
+}
+
+/* CRC-32 as zlib's crc32(data, start), CRC-64 as Redis' dumps have it. */
+void crc_prepare(void);
+uint32_t crc32_of(uint32_t start, const uint8_t *data, size_t size);
+uint64_t crc64_of(const uint8_t *data, size_t size);
 
 /* Text that grows. After a failed call (-1, MemoryError is set) it is as before. */
 struct text {
@@ -23,7 +29,9 @@ struct text {
 };
 int text_reserve(struct text *text, size_t more);
 int text_put(struct text *text, const void *data, size_t size);
-int text_put_number(struct text *text, int negative, uint64_t value);
+
+/* Writes the decimal digits of a value, at most 20, up to `end`; where they begin. */
+char *digits_before(char *end, uint64_t value);
 
 /* What str() shows of a value, in UTF-8; surrogate escapes become the bytes that they stand for. Bytes as they are.
  * Stays where it is until shown_done(), which follows a failed call (-1), too; the value must live as long. */

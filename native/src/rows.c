@@ -131,7 +131,8 @@ static int put_bits(struct text *out, const uint8_t *data, size_t size)
         return broken();
     for (size_t at = 0; at < size; at++)
         value = value << 8 | data[at];
-    return text_put_number(out, 0, value);
+    char digits[20], *end = digits + sizeof digits, *first = digits_before(end, value);
+    return text_put(out, first, (size_t)(end - first));
 }
 
 static int put_value(struct text *out, char kind, const uint8_t *data, size_t size)

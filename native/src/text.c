@@ -28,16 +28,10 @@ int text_put(struct text *text, const void *data, size_t size)
     return 0;
 }
 
-int text_put_number(struct text *text, int negative, uint64_t value)
+char *digits_before(char *end, uint64_t value)
 {
-    uint8_t digits[20];
-    int first = sizeof digits;
     do
-        digits[--first] = '0' + value % 10;
+        *--end = (char)('0' + value % 10);
     while (value /= 10);
-    if (text_reserve(text, sizeof digits + 1) < 0)
-        return -1;
-    if (negative)
-        text->data[text->size++] = '-';
-    return text_put(text, digits + first, sizeof digits - first);
+    return end;
 }

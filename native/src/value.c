@@ -17,14 +17,11 @@ static int show_str(struct shown *shown, PyObject *value)
 
 static int show_number(struct shown *shown, int negative, unsigned long long value)
 {
-    char *first = shown->digits + sizeof shown->digits;
-    do
-        *--first = (char)('0' + value % 10);
-    while (value /= 10);
+    char *end = shown->digits + sizeof shown->digits, *first = digits_before(end, value);
     if (negative)
         *--first = '-';
     shown->data = first;
-    shown->size = (size_t)(shown->digits + sizeof shown->digits - first);
+    shown->size = (size_t)(end - first);
     return 0;
 }
 
