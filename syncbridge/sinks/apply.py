@@ -51,8 +51,7 @@ class Applier:
 
         Its reply is for `answers`.
         """
-        keys: list[Any] = [self._meta, self._marks]
-        arguments: list[Any] = [sink_id, "" if lane is None else lane, mark, self._tombstone, self._prefix]
+        keys, arguments = self._begun(sink_id, lane, mark)
         for operation in operations:
             if isinstance(operation, Run):
                 keys += operation.keys
@@ -69,9 +68,13 @@ class Applier:
         lane: int | None, mark: str,
     ) -> bytes:  # fmt: skip
         """One creation of hashes, all or none; its reply is REFUSED, or for `answers`."""
-        arguments: list[Any] = [sink_id, "" if lane is None else lane, mark, self._tombstone, self._prefix]
+        named, arguments = self._begun(sink_id, lane, mark)
         stamp = guard.encode("utf-8", "surrogateescape")
-        return APPLY.call([self._meta, self._marks, *keys], [*arguments, CREATE_ROWS, stamp, *payloads])
+        return APPLY.call([*named, *keys], [*arguments, CREATE_ROWS, stamp, *payloads])
+
+    def _begun(self, sink_id: str, lane: int | None, mark: str) -> tuple[list[Any], list[Any]]:
+        """What the keys and the arguments of every apply begin with."""
+        return [self._meta, self._marks], [sink_id, "" if lane is None else lane, mark, self._tombstone, self._prefix]
 
     def sweep(
         self,

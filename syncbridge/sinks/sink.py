@@ -105,8 +105,6 @@ class Sink:
 
     async def call_once(self, pack: Callable[[str], bytes]) -> Any:
         """One packed call. TransientError when the sink is sick or has just turned out to be another one."""
-        if not self.identity.sink_id:
-            await self.link.command("PING")  # the first connection brings the greeting
         try:
             return await self.link.call(lambda: pack(self.identity.sink_id))
         except PermanentError as error:
@@ -178,12 +176,11 @@ class Sink:
         rows = self._fresh.of(step) if self.identity.unheard else None
         if rows is None:
             return await self._send(step.operations, lane, mark)
-        keys, guard, payloads = rows.keys, rows.guard, rows.payloads
 
         def pack(sink_id: str) -> bytes:
             if not self.identity.unheard:  # another Redis by now
                 return self.applier.call(sink_id, step.operations, lane, mark)
-            return self.applier.create(sink_id, keys, guard, payloads, lane, mark)
+            return self.applier.create(sink_id, rows.keys, rows.guard, rows.payloads, lane, mark)
 
         answers = await self._timed(pack)
         self._fresh.tried(step, created=answers != REFUSED)
