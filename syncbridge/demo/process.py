@@ -22,7 +22,11 @@ from syncbridge.errors import ConfigError, TransientError
 
 #: Below every usual ephemeral range, so that no outgoing connection takes the port while its server is down.
 PORTS = range(20000, 32000)
-_given: set[int] = set()
+#: Ports are a process's by blocks of so many. A socket with the block's name in the abstract namespace says so, as long
+#: as the process lives: who looks at ports alone finds those of a server that is down for a moment free.
+BLOCK = 50
+_claims: list[socket.socket] = []
+_ports: list[int] = []
 
 # The kernel ties PR_SET_PDEATHSIG (setpriv --pdeathsig) to the *thread* that forked: a server started by a short-lived
 # thread would be killed when that thread ends. So one thread, which lives as long as this process, starts them all.
@@ -48,15 +52,29 @@ def find_program(name: str, what: str, packages: str) -> Path:
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on, and that this process was not given before."""
-    for port in random.sample(PORTS, 200):  # a port is no secret
-        with socket.socket() as probe:
+    """A TCP port on 127.0.0.1 that nobody listens on, and that no process of ours was given. Raises TransientError."""
+    while True:
+        if not _ports:
+            _ports.extend(_claim_block())
+        port = _ports.pop()
+        with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                if port not in _given:
-                    _given.add(port)
-                    return port
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def _claim_block() -> range:
+    """Ports that no other process of ours gives."""
+    blocks = range(PORTS.start, PORTS.stop, BLOCK)
+    for first in random.sample(blocks, len(blocks)):  # a port is no secret
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0syncbridge-ports-{first}")
+        except OSError:
+            claim.close()
+        else:
+            _claims.append(claim)
+            return range(first, first + BLOCK)
     raise TransientError(f"no free port in {PORTS}")
 
 

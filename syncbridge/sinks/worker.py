@@ -61,12 +61,14 @@ class Worker:
             aside += [asyncio.create_task(self._retries.run()), asyncio.create_task(self._watch())]
             pause = FIRST_PAUSE
             while not self._stop.is_set():
+                began = time.monotonic()
                 try:
                     await self._jobs.connect()
-                    pause = FIRST_PAUSE
                     await self._work(aside)
                 except TransientError as error:
                     log.warning("%s", error)
+                    if time.monotonic() - began > pause:  # else it may be one that accepts and closes, for ever
+                        pause = FIRST_PAUSE
                     sleep, pause = next_pause(pause)
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._stop.wait(), sleep)

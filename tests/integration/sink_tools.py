@@ -87,7 +87,10 @@ class Lanes:
         self.in_hand: dict[bytes, LaneJob] = {}
         self.completed: list[bytes] = []
         self.broken = False
-        self.connects = 0
+        #: When it was connected, time.monotonic().
+        self.connected: list[float] = []
+        #: Every connection ends at once.
+        self.closing = False
         self._numbers = 0
         self._arrived = asyncio.Event()
 
@@ -104,12 +107,18 @@ class Lanes:
         self._arrived.set()
 
     async def connect(self) -> None:
-        self.connects += 1
+        self.connected.append(time.monotonic())
         self.broken = False
         self.queued.extendleft(self.in_hand[handle] for handle in sorted(self.in_hand, reverse=True))
         self.in_hand.clear()
 
+    @property
+    def connects(self) -> int:
+        return len(self.connected)
+
     async def grab(self) -> list[LaneJob]:
+        if self.closing:
+            raise TransientError("connection to the job server is lost")
         while not self.queued:
             self._arrived.clear()
             await self._arrived.wait()

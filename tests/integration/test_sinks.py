@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -494,6 +495,20 @@ async def test_a_lane_without_a_mark_cannot_say_how_far_it_is(new_redis: type[Re
         await run.drained(20)
         (request,) = run.state.requests.pending()
         assert request.kind == "snapshot"
+
+
+async def test_a_queue_that_closes_every_connection_is_asked_ever_more_seldom(
+    redis_server: Redis, tmp_path: Path
+) -> None:
+    lanes = Lanes()
+    lanes.closing = True
+    async with running(redis_server, tmp_path, lanes=lanes) as run:
+        await run.until(lambda: lanes.connects == 5)
+        pauses = [later - earlier for earlier, later in pairwise(lanes.connected)]
+        assert pauses[-1] >= 0.4, pauses
+        lanes.closing = False
+        lanes.put(event("c", 1, {"id": 1}))
+        await run.drained()
 
 
 async def test_a_lost_queue_connection_applies_twice_and_means_once(redis_server: Redis, tmp_path: Path) -> None:
