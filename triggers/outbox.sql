@@ -7,6 +7,7 @@
 --   {values}    for each of them JSON_OBJECT of the key's columns, or of all columns
 -- The row a trigger writes commits or rolls back with the user's change, and ids ascend in the order in which changes of
 -- one row commit, because the row's lock is held from before the id is taken until the commit.
+-- @@timestamp is when the statement began, since 1970; UNIX_TIMESTAMP(NOW(6)) is an hour wrong where clocks are set back.
 -- A row too large for JSON_OBJECT (max_allowed_packet) leaves NULL there: capture then reads the row itself again.
 -- name: create-schema
 CREATE DATABASE IF NOT EXISTS syncbridge
@@ -25,4 +26,4 @@ CREATE TABLE IF NOT EXISTS {outbox} (
 -- name: report
 CREATE TRIGGER {trigger} AFTER {action} ON {table} FOR EACH ROW
 INSERT INTO {outbox} (written_us, op, db, name, {columns})
-VALUES (CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED), {op}, {db}, {name}, {values})
+VALUES (CAST(@@timestamp * 1000000 AS SIGNED), {op}, {db}, {name}, {values})

@@ -12,12 +12,12 @@ BEGIN
     DECLARE handle VARCHAR(255) CHARACTER SET utf8mb4;
     BEGIN
         DECLARE CONTINUE HANDLER FOR SQLEXCEPTION SET handle = NULL;
-        SET hint = JSON_OBJECT('us', CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED), 'op', {op},
+        SET hint = JSON_OBJECT('us', CAST(@@timestamp * 1000000 AS SIGNED), 'op', {op},
                                'db', {db}, 'name', {name}, {members});
         IF hint IS NOT NULL THEN SET handle = gman_do_background({function}, hint); END IF;
     END;
     IF handle IS NULL THEN
         INSERT INTO {outbox} (written_us, op, db, name, {columns})
-        VALUES (CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED), {op}, {db}, {name}, {values});
+        VALUES (CAST(@@timestamp * 1000000 AS SIGNED), {op}, {db}, {name}, {values});
     END IF;
 END

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
 from syncbridge.capture.schema import TableSchema
 from syncbridge.capture.trigger.columns import reader
 from syncbridge.capture.trigger.render import outbox_statements, table_triggers
@@ -55,3 +60,24 @@ def test_every_type_arrives_as_select_prints_it(source: SqlServer) -> None:
     assert not problems, "\n".join(problems)
     print(f"{source.flavor}: {compared} values compared")
     assert compared > 50_000
+
+
+def test_the_time_of_a_change_is_right_while_clocks_are_set_back(
+    new_source: Callable[..., SqlServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    source = new_source()
+    source.execute("CREATE DATABASE shop", *outbox_statements("shop"))
+    source.database = "shop"
+    source.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    (schema,) = tables_of(source, "t").values()
+    for trigger in table_triggers("shop", schema, ("id",), mariadb=source.flavor == "mariadb"):
+        source.execute(trigger.statement)
+    night = int(datetime(2026, 10, 25, tzinfo=UTC).timestamp())  # it is half past two twice
+    seconds = [night + half_hours * 1800 for half_hours in range(-1, 5)]
+    for second in seconds:
+        source.execute(f"SET timestamp = {second}.654321", f"INSERT INTO t VALUES ({second})")
+    clocks = source.execute("SELECT DISTINCT FROM_UNIXTIME(id, '%H:%i') FROM t ORDER BY 1")
+    assert [text for (text,) in clocks] == ["01:30", "02:00", "02:30", "03:00"], "the server has that time zone"
+    written = source.execute("SELECT written_us FROM syncbridge.outbox_shop ORDER BY id")
+    assert [us for (us,) in written] == [second * 1_000_000 + 654_321 for second in seconds]
