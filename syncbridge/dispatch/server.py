@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol, TypeVar, cast
 
 from syncbridge.config import Address
@@ -245,7 +246,7 @@ class JobServer:
         # A server that stops is not a worker that dies: its jobs are simply there at the next start.
         if self.sessions.pop(connection, None) is None:
             return
-        self.partial -= connection.session.held
+        self.partial -= connection.partial
         if not self.stopping:
             self.queue.now = time.monotonic()
             connection.session.disconnected()
@@ -458,6 +459,9 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: JobServer) -> None:
         self._server = server
         self._limits = server.limits
+        self._has_output = partial(server.has_output, self)
+        #: Bytes of its incomplete packet, as far as the server counts them.
+        self.partial = 0
         #: Its submissions fill a batch; see JobServer.hold.
         self.held = False
         self.closed = asyncio.get_running_loop().create_future()
@@ -481,13 +485,16 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        held = self.session.held
-        self.session.receive(data, time.monotonic())
-        self._server.partial += self.session.held - held
-        if self._server.partial > self._limits.max_partial and self.session.held:
+        server = self._server
+        done = self.session.receive(data, time.monotonic())
+        server.received(self)
+        if done and not self.held and not server.stopping:
+            return
+        held, self.partial = self.partial, self.session.held
+        server.partial += self.partial - held
+        if self.partial and server.partial > self._limits.max_partial:
             logger.warning("%s closed: too many packets are only half there", self)
             self.transport.abort()
-        self._server.received(self)
         self._balance()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -520,9 +527,6 @@ class Connection(asyncio.Protocol):
         elif self.session.pending and not self.session.blocked:
             # Its next requests wait for their turn behind the other connections.
             asyncio.get_running_loop().call_soon(self._resume)
-
-    def _has_output(self) -> None:
-        self._server.has_output(self)
 
     def _resume(self) -> None:
         """Go on with requests that had to wait."""

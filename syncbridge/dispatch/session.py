@@ -108,16 +108,24 @@ class Session:
         """Bytes not drained yet."""
         return len(self._output)
 
-    def receive(self, data: bytes, now: float) -> None:
-        """Take bytes from the peer and act on every complete packet."""
+    def receive(self, data: bytes, now: float) -> bool:
+        """Take bytes from the peer and act on every complete packet. True: they were one, and nothing is left to do."""
         if self.closing:
-            return
+            return False
         if self._inbox or self._grabbing is not None or self.blocked:
             self._inbox.extend(self._reader.receive(data))
             self.resume(now)
-            return
-        data = self._reader.join(data)
-        self._work(self._reader.cut(data, self._submit_run(data, now)), now)
+        elif kind := self._reader.lone(data):
+            self._holdings.now = now
+            try:
+                _HANDLERS[kind](self, data[p.HEADER_SIZE :], now)
+            except ProtocolError as error:
+                self._broken(error)
+            return not self.closing
+        else:
+            data = self._reader.join(data)
+            self._work(self._reader.cut(data, self._submit_run(data, now)), now)
+        return False
 
     def _submit_run(self, data: bytes, now: float) -> int:
         """Take the SUBMIT_JOB_BG for one function that come first, if nothing is unusual; returns where they end."""
@@ -157,10 +165,13 @@ class Session:
                         self._inbox.extend(waiting)
                     break
         except ProtocolError as error:
-            logger.info("%s closed: %s", self.address, error)
-            self.closing = True
+            self._broken(error)
         if self._reader.error is not None and not self._inbox:
             self.closing = True
+
+    def _broken(self, error: ProtocolError) -> None:
+        logger.info("%s closed: %s", self.address, error)
+        self.closing = True
 
     def drain(self) -> bytes:
         """What is to be sent now."""

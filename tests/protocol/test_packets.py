@@ -62,6 +62,11 @@ def test_reader_finds_the_packet_however_the_network_cut_it(
     assert p.PacketReader(magic=magic).receive(data) == [(kind, body)]
     byte_by_byte = p.PacketReader(magic=magic)
     assert [found for byte in data for found in byte_by_byte.receive(bytes([byte]))] == [(kind, body)]
+    reader = p.PacketReader(magic=magic)
+    assert reader.lone(data) == kind
+    assert reader.join(data[:5]) == data[:5]
+    assert not reader.cut(data[:5])
+    assert reader.lone(data) == 0, "it is the rest of another"
     trailing = p.PacketReader(magic=magic)
     assert trailing.receive(data + data[:7]) == [(kind, body)]
     assert trailing.held == 7
@@ -157,6 +162,8 @@ valid = st.one_of(
 def test_any_bytes_give_items_or_protocol_error_whatever_the_cuts(stream: bytes, cuts: list[int]) -> None:
     whole = p.PacketReader(max_packet=200)
     expected = whole.receive(stream)
+    alone = len(expected) == 1 and expected[0][0] > p.TEXT and len(stream) == p.HEADER_SIZE + len(expected[0][1])
+    assert p.PacketReader(max_packet=200).lone(stream) == (expected[0][0] if alone else 0)
     pieces = p.PacketReader(max_packet=200)
     bounds = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     found = [item for a, b in itertools.pairwise(bounds) for item in pieces.receive(stream[a:b])]
