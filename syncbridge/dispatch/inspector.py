@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from heapq import nsmallest
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from syncbridge.dispatch import packets as p
@@ -185,7 +186,8 @@ class Inspector:
         return await self._look(ask, lambda records: self._page(records, function, state, after, limit))
 
     def _page(self, records: list[JobRecord], function: bytes, state: str, after: int, limit: int) -> list[JobView]:
-        views = {job.id: self._of_job(job) for job in self._in_memory(function, state) if job.id > after}
+        later = (job for job in self._in_memory(function, state) if job.id > after)
+        views = {job.id: self._of_job(job) for job in nsmallest(limit, later, key=lambda job: job.id)}
         for record in records:
             view = self._of_record(record)
             if view is not None and view.state == state:
@@ -264,7 +266,11 @@ class Inspector:
         self._refuse_lane(function, "purged")
         if state == RUNNING:
             raise ConfigError("jobs that run are not purged", hint="cancel them one by one, or stop their workers")
-        purged = sum(map(self._queue.control.cancel_job, list(self._in_memory(function, state))))
+        purged, jobs = 0, list(self._in_memory(function, state))
+        for start in range(0, len(jobs), _PAGE):
+            page = (job for job in jobs[start : start + _PAGE] if self._state_of(job) == state)
+            purged += sum(map(self._queue.control.cancel_job, page))
+            await self._server.settled()
         for row in _ROWS[state]:
             for priority in range(3):
                 purged += await self._purge_rows(function, priority, state, row)

@@ -28,6 +28,7 @@ from syncbridge.dispatch.observation import QueueMetrics
 from syncbridge.dispatch.policy import LANE, Policies, Policy
 from syncbridge.dispatch.server import JobServer
 from syncbridge.dispatch.store import JobStore
+from syncbridge.dispatch.store.memory import MemoryStore
 from syncbridge.errors import SyncbridgeError
 
 if TYPE_CHECKING:  # each brings an HTTP library: imported where somebody listens
@@ -82,6 +83,9 @@ class Service:
             self._store.close()
             raise
         limits = Limits(max_bytes=settings.max_bytes, max_packet=settings.max_packet)
+        if isinstance(self._store, MemoryStore):
+            # What goes beyond a line's window would only go to another place in the same memory, and come back.
+            limits = replace(limits, window=limits.windows)
         self._server = JobServer(
             "",
             0,

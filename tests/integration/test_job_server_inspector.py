@@ -13,6 +13,7 @@ import pytest
 
 from syncbridge.dispatch import packets as p
 from syncbridge.dispatch.inspector import Inspector
+from syncbridge.dispatch.limits import Limits
 from syncbridge.dispatch.policy import Policies, Policy
 from syncbridge.dispatch.server import JobServer
 from syncbridge.dispatch.store import Changes
@@ -67,8 +68,10 @@ class Peer:
 
 
 @asynccontextmanager
-async def running(store: Any, policies: Policies | None = None) -> AsyncIterator[tuple[JobServer, Inspector, Peer]]:
-    server = JobServer("127.0.0.1", 0, store, policies=policies)
+async def running(
+    store: Any, policies: Policies | None = None, limits: Limits | None = None
+) -> AsyncIterator[tuple[JobServer, Inspector, Peer]]:
+    server = JobServer("127.0.0.1", 0, store, policies=policies, limits=limits)
     await server.start()
     peer = Peer(*await asyncio.open_connection("127.0.0.1", server.port))
     try:
@@ -158,6 +161,22 @@ async def test_what_is_done_to_jobs_lasts(tmp_path: Path) -> None:
         assert await inspector.jobs(b"f", "queued") == []
         assert server.queue.pending(b"f") == 0
         assert server.queue.jobs == 1
+
+
+async def test_many_jobs_in_memory_keep_nobody_waiting_while_they_are_purged() -> None:
+    async with running(MemoryStore(), limits=Limits(window=50_000)) as (server, inspector, peer):
+        for _ in range(20_000):
+            peer.send(p.SUBMIT_JOB_BG, b"f", b"", b"x")
+        handles = [(await peer.receive())[1] for _ in range(20_000)]
+        assert len(server.queue.holdings.jobs) == 20_000
+        assert [view.handle for view in await inspector.jobs(b"f", "queued", limit=3)] == handles[:3]
+        purge = asyncio.create_task(inspector.purge(b"f", "queued"))
+        await asyncio.sleep(0)
+        running_job = await peer.grab(b"f")
+        assert not purge.done()
+        assert running_job in handles
+        assert await purge == 19_999, "all but the one that somebody took meanwhile"
+        assert list(server.queue.holdings.jobs) == [handles.index(running_job) + 1]
 
 
 async def test_many_jobs_are_purged_from_memory_and_store(tmp_path: Path) -> None:
