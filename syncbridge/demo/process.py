@@ -25,7 +25,6 @@ PORTS = range(20000, 32000)
 #: Ports are a process's by blocks of so many. A socket with the block's name in the abstract namespace says so, as long
 #: as the process lives: who looks at ports alone finds those of a server that is down for a moment free.
 BLOCK = 50
-_claims: list[socket.socket] = []
 _ports: list[int] = []
 
 # The kernel ties PR_SET_PDEATHSIG (setpriv --pdeathsig) to the *thread* that forked: a server started by a short-lived
@@ -67,13 +66,9 @@ def _claim_block() -> range:
     """Ports that no other process of ours gives."""
     blocks = range(PORTS.start, PORTS.stop, BLOCK)
     for first in random.sample(blocks, len(blocks)):  # a port is no secret
-        claim = socket.socket(socket.AF_UNIX)
-        try:
+        with socket.socket(socket.AF_UNIX) as claim, contextlib.suppress(OSError):
             claim.bind(f"\0syncbridge-ports-{first}")
-        except OSError:
-            claim.close()
-        else:
-            _claims.append(claim)
+            claim.detach()  # it stays open
             return range(first, first + BLOCK)
     raise TransientError(f"no free port in {PORTS}")
 

@@ -107,7 +107,8 @@ def test_killed_workers_lose_nothing_and_change_no_order(sql: SqlServer, redis_s
         assert kills >= 6
         wait_done(pipeline)
         wait_same(sql, redis_server)
-        assert pipeline.metric("syncbridge_dead_letters") == 0
+        # The last kill took the gauge along; the next worker brings it back.
+        eventually(lambda: pipeline.metric("syncbridge_dead_letters") == 0, message=pipeline.log)
 
 
 def in_hand(pipeline: Pipeline) -> tuple[int, int]:
