@@ -305,6 +305,13 @@ def ratio(results: Results, of: str, to: str, shape: Shape, figure: Callable[[Re
     return median([figure(one) / figure(other) for one, other in pairs])
 
 
+def added(results: Results, variant: str, shape: Shape) -> float:
+    """Microseconds of a row beyond those of the plain table."""
+    return 1e6 * median(
+        [1 / it.rate - 1 / plain.rate for it, plain in zip(results[variant, shape], results[PLAIN, shape], strict=True)]
+    )
+
+
 def floors(report: Report, results: Results, server: str) -> None:
     """Medians of the ratios of each run. MySQL's are told without a floor.
 
@@ -328,6 +335,9 @@ def floors(report: Report, results: Results, server: str) -> None:
             cpu = 1 / ratio(results, *variants, shape, lambda reading: (reading.cpu + reading.jobs_cpu) / reading.rows)
             what = f"UDF pooled to per call, {title}, {shape} (by CPU {cpu:.1f}x)"
             check(what, found, 3 if queue == "volatile" and shape == LONG else None)
+        pooled, per_call = (added(results, variant, LONG) for variant in variants)
+        report.note(f"{server}, what the UDF adds to the time of a row, per call to pooled, {title}, {LONG}: "
+                    f"{per_call / pooled:.1f}x ({per_call:.0f} and {pooled:.0f} us).")  # fmt: skip
 
 
 def main() -> int:
