@@ -134,6 +134,48 @@ def test_columns_added_and_a_table_emptied_are_followed(pipeline: Pipeline, sour
         assert wait_same(pipeline, "orders", "order:") == 2
 
 
+def test_columns_that_change_their_types_are_followed(pipeline: Pipeline, source: SqlServer) -> None:
+    one = ["TIMESTAMP(3) NULL", "DATETIME(3)", "VARBINARY(40)", "VARCHAR(40)", "INT", "DOUBLE", "VARCHAR(40)"]
+    other = ["DATETIME(3)", "TIMESTAMP(3) NULL", "VARCHAR(40)", "VARBINARY(40)", "VARBINARY(40)", "INT", "BLOB"]
+
+    def columns(types: list[str], verb: str = "") -> str:
+        return ", ".join(f"{verb} c{number} {type_}" for number, type_ in enumerate(types))
+
+    def write(*ids: int) -> None:
+        for number in ids:
+            moment = "'2026-03-01 10:00:00.250'"
+            source.execute(
+                f"REPLACE INTO orders VALUES ({number}, {moment}, {moment}, 'four', 'not base64!', {number}, 3, 'text')"
+            )
+
+    source.execute("DROP TABLE orders", f"CREATE TABLE orders (id INT PRIMARY KEY, {columns(one)})")
+    installed(pipeline)
+    with pipeline.running():
+        write(1, 2, 3)
+        assert wait_same(pipeline, "orders", "order:") == 3
+        source.execute(f"ALTER TABLE orders {columns(other, 'MODIFY')}")
+        write(2, 4)
+        assert wait_same(pipeline, "orders", "order:") == 4
+        write(3, 5)
+        source.execute("DELETE FROM orders WHERE id = 1")
+        assert wait_same(pipeline, "orders", "order:") == 4, "their triggers are older than the table"
+    pipeline.start()
+    pipeline.wait_ready()
+    write(6)
+    assert wait_same(pipeline, "orders", "order:") == 5, "they are no reason not to start, either"
+    assert pipeline.command("triggers", "install").returncode == 0
+    write(7)
+    assert wait_same(pipeline, "orders", "order:") == 6
+    pipeline.stop()
+    write(8)
+    source.execute(f"ALTER TABLE orders {columns(one, 'MODIFY')}")
+    assert pipeline.command("triggers", "install").returncode == 0
+    with pipeline.running():
+        write(9)
+        assert wait_same(pipeline, "orders", "order:") == 8
+        assert pipeline.metric("syncbridge_dead_letters") == 0
+
+
 def test_a_row_too_large_for_json_is_read_from_its_table(
     new_source: Callable[..., SqlServer], redis_server: Redis, tmp_path: Path
 ) -> None:
@@ -152,6 +194,26 @@ def test_a_row_too_large_for_json_is_read_from_its_table(
         assert wait_same(pipeline, "orders", "order:") == 2
         source.execute("DELETE FROM orders WHERE id = 1")
         assert wait_same(pipeline, "orders", "order:") == 1
+
+
+def test_a_value_that_fits_into_a_packet_but_not_as_text_is_no_null(
+    new_source: Callable[..., SqlServer], redis_server: Redis, tmp_path: Path
+) -> None:
+    source = new_source(max_allowed_packet="1M")
+    source.execute("CREATE DATABASE big")
+    source.database = "big"
+    source.execute("CREATE TABLE orders (id INT PRIMARY KEY, b LONGBLOB, t LONGTEXT CHARACTER SET latin1, g GEOMETRY)")
+    mappings: list[dict[str, Any]] = [{"table": "big.orders", "key": "order:{id}"}]
+    pipeline = triggered(tmp_path, source, redis_server, mappings)
+    installed(pipeline)
+    with pipeline.running():
+        source.execute(
+            "INSERT INTO orders (id, b) VALUES (1, REPEAT('x', 800000))",
+            "INSERT INTO orders (id, t) VALUES (2, REPEAT(_latin1 0xe9, 600000))",
+            "INSERT INTO orders (id, b, t) VALUES (3, 'small', 'small'), (4, NULL, NULL)",
+            "UPDATE orders SET b = REPEAT('y', 790000) WHERE id = 3",
+        )
+        assert wait_same(pipeline, "orders", "order:") == 4
 
 
 def test_eight_sessions_with_rollbacks_while_tables_are_read_again(pipeline: Pipeline, source: SqlServer) -> None:

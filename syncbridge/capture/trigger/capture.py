@@ -7,6 +7,7 @@ least as high, and the guard in Redis makes that a no-op.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import select
 import time
@@ -34,7 +35,7 @@ from syncbridge.capture.trigger.hint_feed import HintFeed
 from syncbridge.capture.trigger.intake import Intake
 from syncbridge.capture.trigger.outbox import Outbox, heartbeat_row
 from syncbridge.capture.trigger.primaries import SEVERAL_PRIMARIES, several_primaries
-from syncbridge.capture.trigger.shapes import TableShape, constrained, load, numbers, wanted_triggers, without_triggers
+from syncbridge.capture.trigger.shapes import TableShape, constrained, lacking, load, numbers, wanted_triggers
 from syncbridge.capture.trigger.start import PLACES, Beginning, begin
 from syncbridge.capture.trigger.udf import heartbeat_job, name_servers
 from syncbridge.capture.turn import Turn
@@ -180,7 +181,7 @@ class TriggerCapture:
             start = self._beginning(server, queue_id, outbox)
             self._tables.restore(_version(start.epoch, start.last))
             schemas = load(control, self._config, self._tables)
-            self._refuse_without_triggers(control, server, schemas)
+            older = self._older_triggers(control, server, schemas)
             outbox.last = start.last
             intake = Intake(self._config.name, server.server_id, self._state, self._delivery)
             session = _Session(server, turn, control, queue_id, outbox, numbers(control, server, list(schemas)), intake)
@@ -191,11 +192,17 @@ class TriggerCapture:
             session.epoch = Epoch(start.epoch, lambda epoch: self._save(session, epoch))
             self._chunk_reader.place_with(EpochPlacing(session.epoch))
             refusable = constrained(control, server, list(schemas))
+            changed = [name for name, schema in schemas.items() if self._tables.known(*name) != schema]
             for name, schema in schemas.items():
                 self._tables.put(schema, _version(start.epoch, start.last))
-                intake.shapes[name] = TableShape.of(schema, self._tables, refusable.get(name, frozenset()))
+                columns = refusable.get(name, frozenset())
+                intake.shapes[name] = TableShape.of(schema, self._tables, columns, current=name not in older)
             if start.snapshot:
                 self._read_everything(start.snapshot, list(schemas), initial=start.initial)
+            else:
+                for name in changed:
+                    self._snapshots.request(*name, "it is new, or its columns changed, while nobody captured")
+            self._stale = sorted({*self._stale, *older})
             session.feed = self._feed(session)
         except BaseException:
             outbox.close()
@@ -247,13 +254,18 @@ class TriggerCapture:
         if dropped := self._hints.clear():
             log.info("%d hints were left from transport udf: dropped", dropped)
 
-    def _refuse_without_triggers(self, control: Any, server: Server, schemas: dict[Name, TableSchema]) -> None:
+    def _older_triggers(self, control: Any, server: Server, schemas: dict[Name, TableSchema]) -> list[Name]:
+        """Tables to be read row by row, since their triggers are older. Raises ConfigError where some are missing."""
         wanted = wanted_triggers(self._config, server, schemas, self._tables)
-        if missing := without_triggers(control, self._config, wanted):
+        missing, older = lacking(control, self._config, wanted)
+        if missing:
             raise ConfigError(
-                f"{_listed(missing)} {'have' if len(missing) > 1 else 'has'} no triggers, or older ones",
+                f"{_listed(missing)} {'have' if len(missing) > 1 else 'has'} no triggers",
                 hint="syncbridge triggers install",
             )
+        if older:
+            log.warning("the triggers of %s are older than the table: syncbridge triggers install", _listed(older))
+        return older
 
     def _save(self, session: _Session, epoch: int) -> None:
         """The checkpoint: ids up to the last one are read; those that are not durable yet are still in the outbox."""
@@ -366,19 +378,21 @@ class TriggerCapture:
         schemas = load(session.control, self._config, tables)
         now = numbers(session.control, session.server, list(schemas))
         version = _version(session.epoch.value, session.outbox.last)
-        for name in shapes.keys() - schemas.keys():
+        for name in {*shapes, *tables.names()} - schemas.keys():
             log.info("%s.%s is gone: removing its keys", *name)
             tables.remove(*name, version)
             self._snapshots.forget(*name)
             self.sweep(*name, _version(self._rise(), 0))
-            del shapes[name]
+            shapes.pop(name, None)
+        wanted = wanted_triggers(self._config, session.server, schemas, tables)
+        stale = sorted(itertools.chain(*lacking(session.control, self._config, wanted)))
         refusable = constrained(session.control, session.server, list(schemas))
         for name, schema in schemas.items():
             known = shapes.get(name)
             same = known is not None and known.schema == schema and now.get(name) == session.numbers.get(name)
             if not same:
                 tables.put(schema, version)
-            shapes[name] = TableShape.of(schema, tables, refusable.get(name, frozenset()))
+            shapes[name] = TableShape.of(schema, tables, refusable.get(name, frozenset()), current=name not in stale)
             if same:
                 continue
             if known is None or known.schema != schema:
@@ -388,15 +402,12 @@ class TriggerCapture:
         session.numbers = now
         if self._over_udf:
             self._name_servers(session.control)
-        wanted = wanted_triggers(self._config, session.server, schemas, tables)
-        stale = without_triggers(session.control, self._config, wanted)
         if stale and stale != self._stale:
             log.warning(
                 "the triggers of %s are missing or older than the table: syncbridge triggers install", _listed(stale)
             )
-        if self._stale and not stale:
-            for db, table in self._stale:  # what was written meanwhile may have gone past us
-                self._snapshots.request(db, table, "its triggers were put in order")
+        for db, table in set(self._stale) - set(stale):  # what was written meanwhile may have gone past us
+            self._snapshots.request(db, table, "its triggers were put in order")
         self._stale = stale
 
     # -- what snapshots need -------------------------------------------------------------------------------------------

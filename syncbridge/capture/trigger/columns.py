@@ -18,6 +18,17 @@ from syncbridge.capture.sql import quote
 from syncbridge.capture.trigger.reported import Json
 from syncbridge.event import Row
 
+#: Types whose values may be larger than a packet.
+_LARGE = GEOMETRY_TYPES - {"point"} | {
+    "text",
+    "mediumtext",
+    "longtext",
+    "blob",
+    "mediumblob",
+    "longblob",
+    "json",
+    "vector",
+}
 _EPOCH = datetime.datetime(1970, 1, 1)
 
 
@@ -26,6 +37,19 @@ def json_object(columns: list[Column], side: str, *, mariadb: bool) -> str:
     values = (expression(column, f"{side}.{quote(column.name)}", mariadb=mariadb) for column in columns)
     pairs = (f"{literal(column.name)}, {value}" for column, value in zip(columns, values, strict=True))
     return f"JSON_OBJECT({', '.join(pairs)})"
+
+
+def json_row(columns: list[Column], side: str, *, mariadb: bool) -> str:
+    """JSON_OBJECT of all columns of NEW or OLD; NULL where a value might not fit into a packet as text.
+
+    TO_BASE64 and CONVERT give NULL for one that does not, which nobody could tell from a value that is NULL. Text grows
+    to at most four times as many bytes on its way to utf8mb4, base64 is shorter.
+    """
+    row = json_object(columns, side, mariadb=mariadb)
+    large = [f"{side}.{quote(column.name)}" for column in columns if column.data_type in _LARGE]
+    if not large:
+        return row
+    return f"IF({' OR '.join(f'LENGTH({value}) > @@max_allowed_packet DIV 4' for value in large)}, NULL, {row})"
 
 
 def literal(text: str) -> str:

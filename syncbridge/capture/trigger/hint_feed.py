@@ -120,10 +120,10 @@ class HintFeed:
         settled: list[Source] = []
         for change, source in taken:
             table = self._intake.shapes.get((change.db, change.table))
-            if change.op == HEARTBEAT or table is None:  # else no longer mapped, or dropped
-                settled.append(source)
-            else:
+            if change.op != HEARTBEAT and table is not None and self._intake.readable(change, table):
                 confirm.add(change, table, source)
+            else:  # no longer mapped, or dropped, or read again as a whole
+                settled.append(source)
         for name in confirm.names:
             if (table := self._intake.shapes.get(name)) is None:
                 settled += confirm.forget(name)

@@ -17,8 +17,10 @@ from syncbridge.capture.trigger.shapes import TableShape
 from syncbridge.capture.trigger.start import OUTBOX
 from syncbridge.event import CREATE, DELETE, READ, UPDATE, Event, Row
 from syncbridge.state import State
-from syncbridge.state.requests import REREAD
+from syncbridge.state.requests import REREAD, SNAPSHOT
 
+#: A table that is large shall be read to its end before it is read again, seconds.
+_WHOLE_AGAIN = 60.0
 #: About what an event weighs beside its row, bytes.
 _ENVELOPE = 100
 
@@ -33,6 +35,8 @@ class Intake:
         self._delivery = delivery
         #: How each mapped table looks now.
         self.shapes: dict[Name, TableShape] = {}
+        #: When a table may be read again because of what readable() says, monotonic seconds.
+        self._next_whole: dict[Name, float] = {}
         #: The transaction emitted last: nothing emitted so far is newer.
         self.transaction: Transaction
 
@@ -60,12 +64,22 @@ class Intake:
             self.probe(change)
             return
         table = self.shapes.get((change.db, change.table))
-        if table is None:
-            return  # no longer mapped, or dropped
+        if table is None or not self.readable(change, table):
+            return  # no longer mapped, or dropped, or read again as a whole
         weight = _ENVELOPE + _weight(change.old_row) + _weight(change.new_row)
         for one in self._events(change, table):
             self._delivery.emit(one, weight)
         self._delivery.captured(table.shape, change.op)
+
+    def readable(self, change: Reported, table: TableShape) -> bool:
+        """Whether it can be told which rows the change is about; if not, the whole table is read again."""
+        if table.names_rows(change):
+            return True
+        name, now = (change.db, change.table), time.monotonic()
+        if now >= self._next_whole.get(name, 0.0):
+            self._next_whole[name] = now + _WHOLE_AGAIN
+            self._state.requests.file(SNAPSHOT, *name, {"reason": "changes were reported by a key that it had before"})
+        return False
 
     def probe(self, heartbeat: Reported) -> None:
         """Send a heartbeat on its way, behind everything emitted so far."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from syncbridge.capture.schema import TableSchema
 from syncbridge.capture.sql import parse_statements, quote
-from syncbridge.capture.trigger.columns import json_object, literal
+from syncbridge.capture.trigger.columns import json_object, json_row, literal
 from syncbridge.event import CREATE, DELETE, UPDATE
 from syncbridge.seams import hints_function
 
@@ -76,7 +76,7 @@ def table_triggers(
 ) -> list[Trigger]:
     """The three triggers of one table. `key`: the columns that name a row."""
     by_name = {column.name: column for column in schema.columns}
-    parts = {"key": [by_name[name] for name in key], "row": list(schema.columns)}
+    parts = {"key": ([by_name[name] for name in key], json_object), "row": (list(schema.columns), json_row)}
     words = {
         "function": literal(hints_function(pipeline)),
         "outbox": outbox_table(pipeline),
@@ -89,8 +89,8 @@ def table_triggers(
     made = []
     for action, (letters, op, sides) in _ACTIONS.items():
         reported = {
-            f"{side.lower()}_{part}": json_object(columns, side, mariadb=mariadb)
-            for part, columns in parts.items()
+            f"{side.lower()}_{part}": write(columns, side, mariadb=mariadb)
+            for part, (columns, write) in parts.items()
             for side in sides
         }
         words |= {

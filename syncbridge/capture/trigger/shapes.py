@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import pymysql
@@ -40,12 +40,14 @@ class TableShape:
     told_by: frozenset[str]
     #: Columns whose change the source may have refused although a trigger reported it, see constrained().
     refusable: frozenset[str] = frozenset()
+    #: Its triggers are those of this schema, so what they write can be read by it.
+    current: bool = True
 
     @classmethod
-    def of(cls, schema: TableSchema, tables: Tables, refusable: frozenset[str]) -> TableShape:
+    def of(cls, schema: TableSchema, tables: Tables, refusable: frozenset[str], *, current: bool) -> TableShape:
         key = tables.key_columns(schema)
         shape = Shape(schema.db, schema.table, key, schema.types(), tables.gone_columns(schema))
-        return cls(schema, shape, reader(schema), tables.told_by(schema), refusable)
+        return cls(schema, shape, reader(schema), tables.told_by(schema), refusable, current)
 
     def may_be_refused(self, old: Row, new: Row) -> bool:
         """Whether this update may never have happened."""
@@ -57,15 +59,28 @@ class TableShape:
 
     def whole(self, written: Json | None) -> Row | None:
         """The row, or None when it must be read from the table: too large for JSON, or of an older trigger."""
-        if written is None:
-            return None
-        row = self.read(written)
-        if len(row) < len(self.schema.columns):
+        row = self._read(written) if self.current else None
+        if row is None or len(row) < len(self.schema.columns):
             return None
         return {column.name: row[column.name] for column in self.schema.columns}
 
+    def _read(self, written: Json | None) -> Row | None:
+        """None, too, where it was written when a column had another type."""
+        try:
+            return None if written is None else self.read(written)
+        except (ValueError, TypeError, AttributeError, OverflowError):
+            return None
+
+    def names_rows(self, change: Reported) -> bool:
+        """Whether the change tells by today's key which rows it is about."""
+        keys = [self._read(key) for key in (change.old_key, change.new_key) if key is not None]
+        return all(key is not None and key.keys() >= set(self.shape.key_columns) for key in keys)
+
     def sides(self, change: Reported) -> list[tuple[Row, list[Row]]]:
-        """The rows that a change names, each by its key, and what is known of how it looked, as telling() has it."""
+        """The rows that a change names, each by its key, and what is known of how it looked, as telling() has it.
+
+        Only for one that names_rows().
+        """
         named: dict[bytes, tuple[Row, list[Row]]] = {}
         for key, written in ((change.old_key, change.old_row), (change.new_key, change.new_row)):
             if key is None:
@@ -93,10 +108,22 @@ def wanted_triggers(config: Config, server: Server, schemas: dict[Name, TableSch
     return made
 
 
-def without_triggers(connection: Any, config: Config, wanted: list[Trigger]) -> list[Name]:
-    """The tables whose triggers are missing, or older than the table."""
+class Lacking(NamedTuple):
+    """Tables by what their triggers lack."""
+
+    #: Some are not there at all.
+    missing: list[Name]
+    #: Those that are there are older than the table, or than syncbridge.
+    older: list[Name]
+
+
+def lacking(connection: Any, config: Config, wanted: list[Trigger]) -> Lacking:
+    """Tables whose triggers are not as they should be."""
     names = {trigger.name for trigger in installed(connection, config.name)}
-    return sorted({(trigger.db, trigger.table) for trigger in wanted if trigger.name not in names})
+    places = {name.rpartition("_")[0] for name in names}
+    missing = {(trigger.db, trigger.table) for trigger in wanted if trigger.place not in places}
+    older = {(trigger.db, trigger.table) for trigger in wanted if trigger.name not in names}
+    return Lacking(sorted(missing), sorted(older - missing))
 
 
 def constrained(connection: Any, server: Server, names: list[Name]) -> dict[Name, frozenset[str]]:
