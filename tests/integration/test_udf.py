@@ -32,7 +32,7 @@ def sql(new_source: Callable[..., SqlServer], udf_library: Path) -> SqlServer:
 
 @pytest.fixture
 def jobs() -> Iterator[JobServerProcess]:
-    with JobServerProcess(max_packet=128 << 20) as server:
+    with JobServerProcess() as server:
         yield server
 
 
@@ -122,12 +122,14 @@ def test_every_function_means_what_it_meant(
 def test_background_jobs_arrive_byte_for_byte_over_one_connection(sql: SqlServer, jobs: JobServerProcess) -> None:
     point_to(sql, jobs.port)
     trigger(sql)
-    values = [b"", b"\0\xff\xfe'\"\\\n", "ü €".encode(), b"x" * (60 << 20), *(b"%d" % n for n in range(1000))]
-    sql.execute("SELECT gman_option_set('reply_timeout', 10000)")
+    values = [b"", b"\0\xff\xfe'\"\\\n", "ü €".encode(), b"x" * 64_000_000, *(b"%d" % n for n in range(1000))]
     with sql.connect() as connection, connection.cursor() as cursor:
         for value in values[:3]:
             cursor.execute("INSERT INTO t (v) VALUES (%s)", (value,))
-        cursor.execute("INSERT INTO t (v) VALUES (REPEAT('x', 60 << 20))")
+        at = time.monotonic()
+        cursor.execute("INSERT INTO t (v) VALUES (REPEAT('x', 64000000))")  # with the time-outs that nobody changed
+        print(f"64 MB took {(time.monotonic() - at) * 1000:.0f} ms")
+        cursor.execute("SELECT gman_option_set('reply_timeout', 10000)")
         cursor.executemany("INSERT INTO t (v) VALUES (%s)", [(value,) for value in values[4:]])
     with Peer(jobs.port) as peer:
         peer.can_do(b"syncToRedis")
@@ -191,6 +193,43 @@ def test_a_connection_that_dies_under_a_job_is_replaced_and_leaves_no_error(sql:
         sql.execute("SELECT gman_servers_set('127.0.0.1:1')")  # lets go of the connection
         server.join(10)
         assert not server.is_alive()
+
+
+@pytest.mark.parametrize("new_source", ["mariadb"], indirect=True)
+def test_a_job_larger_than_the_server_takes_keeps_no_other_from_it(sql: SqlServer) -> None:
+    with JobServerProcess(max_packet=1 << 20) as small:
+        point_to(sql, small.port)
+        assert one(sql, "gman_do_background('f', 'x')")
+        found = sql.execute(
+            "SELECT gman_do_background('f', REPEAT('x', 16 << 20)), CONVERT(gman_last_error() USING utf8mb4)"
+        )
+        assert found[0][0] is None
+        assert "closed under a job of 16777" in str(found[0][1])
+        assert one(sql, "gman_do_background('f', 'x')")
+        assert small.total("f") == 2
+
+
+def frozen_for(sql: SqlServer, jobs: JobServerProcess, size: int) -> float:
+    """Seconds that a job of `size` bytes costs while the server is frozen."""
+    assert one(sql, "gman_do_background('f', 'x')")
+    jobs.freeze()
+    try:
+        with sql.connect() as connection, connection.cursor() as cursor:
+            at = time.monotonic()
+            cursor.execute(f"SELECT gman_do_background('f', REPEAT('x', {size}))")
+            assert cursor.fetchone() == (None,)
+            return time.monotonic() - at
+    finally:
+        jobs.thaw()
+
+
+@pytest.mark.parametrize("new_source", ["mariadb"], indirect=True)
+def test_a_large_job_has_more_time_and_a_small_one_has_not(sql: SqlServer, jobs: JobServerProcess) -> None:
+    point_to(sql, jobs.port)
+    sql.execute("SELECT gman_option_set('breaker', 1)")
+    small, large = frozen_for(sql, jobs, 1000), frozen_for(sql, jobs, 20 << 20)
+    print(f"frozen: 1 kB costs {small * 1000:.0f} ms, 20 MiB {large * 1000:.0f} ms")
+    assert 0.15 < small < 2 < large < 20
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen", "black hole"])

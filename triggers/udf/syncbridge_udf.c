@@ -66,7 +66,7 @@ typedef struct {
 #define MESSAGE_SIZE 512
 
 /* Rises with every change that servers should be given; gman_stats() tells it, `syncbridge udf install` compares it. */
-#define LIBRARY_VERSION 4
+#define LIBRARY_VERSION 5
 
 /* -- limits ---------------------------------------------------------------------------------------------------------- */
 
@@ -78,6 +78,8 @@ typedef struct {
 #endif
 #define MAX_RESULT (16u << 20)
 #define MAX_REPLY (64u << 20)
+#define LARGE (1u << 20)
+#define REPLY_MS_PER_MIB 100 /* 10 MiB a second: slow for a network, and for a server that writes to a disk */
 #define DEFAULT_PORT "4730"
 
 enum { SUBMIT_JOB = 7, JOB_CREATED = 8, WORK_STATUS = 12, WORK_COMPLETE = 13, WORK_FAIL = 14, SUBMIT_JOB_BG = 18, ERROR = 19,
@@ -87,7 +89,7 @@ enum { SUBMIT_JOB = 7, JOB_CREATED = 8, WORK_STATUS = 12, WORK_COMPLETE = 13, WO
 enum { CONNECT_TIMEOUT, REPLY_TIMEOUT, RESULT_TIMEOUT, BREAKER, OPTIONS };
 static struct { const char *name; long value; } options[OPTIONS] = {
   {"connect_timeout", 200},   /* until a server accepts the connection */
-  {"reply_timeout", 200},     /* until it answers a submit */
+  {"reply_timeout", 200},     /* until it answers a submit; a large one has more, see reply_deadline() */
   {"result_timeout", 30000},  /* until a worker's result arrives (gman_do, gman_sum) */
   {"breaker", 1000},          /* how long a server that failed is left alone */
 };
@@ -113,6 +115,11 @@ static int64_t now_ms(void) {
   struct timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);
   return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
+}
+
+/* Until when a server has to answer `size` bytes: a large job must first arrive there, and be stored. */
+static int64_t reply_deadline(size_t size) {
+  return now_ms() + option(REPLY_TIMEOUT) + (int64_t)(size / LARGE) * REPLY_MS_PER_MIB;
 }
 
 /* -- text: a buffer that grows --------------------------------------------------------------------------------------- */
@@ -536,7 +543,7 @@ static enum outcome receive_result(input *in, const server *s, text *body, text 
 /* One job over one connection. `answered`: the server said something, so the connection was not stale. */
 static enum outcome talk(input *in, const server *s, const text *request, bool background, text *body, text *result, bool *answered) {
   uint32_t kind;
-  int64_t deadline = now_ms() + option(REPLY_TIMEOUT);
+  int64_t deadline = reply_deadline(request->size);
   *answered = false;
   enum outcome outcome = send_all(in->fd, request->data, request->size, deadline);
   if (outcome == DONE && !wait_for(in->fd, POLLIN, deadline)) outcome = TIMED_OUT; /* it has not answered yet */
@@ -579,6 +586,12 @@ static enum outcome ask(server *s, const text *request, bool background, text *b
     if (outcome == DONE || outcome == REFUSED || outcome == FAILED) return outcome;
     if (outcome == TIMED_OUT || answered) break;
     /* Closed without a word: the job may have been taken all the same, so it may come twice, but it does come. */
+  }
+  if (outcome == CLOSED && !answered && request->size > LARGE) {
+    /* Perhaps only this is more than it takes (gearmand and syncbridge then close): no reason to keep others' jobs from
+     * it. Whether the server is well, the next call tells. */
+    fail("%s: connection closed under a job of %zu bytes: perhaps larger than it takes", s->name, request->size);
+    return outcome;
   }
   give_up(s, outcome);
   return outcome;
@@ -671,6 +684,7 @@ typedef struct {
   server *server;
   input in;
   unsigned long long sent, accepted, ended;
+  size_t unanswered; /* bytes sent since the server had accepted everything */
   long long sum;
   bool broken;
 } sum_state;
@@ -707,7 +721,7 @@ PUBLIC void gman_sum_clear(UDF_INIT *init, char *is_null, char *error) {
   (void)is_null, (void)error;
   sum_state *state = (sum_state *)init->ptr;
   sum_end(state);
-  state->sent = state->accepted = state->ended = 0;
+  state->sent = state->accepted = state->ended = state->unanswered = 0;
   state->sum = 0;
   state->broken = false;
 }
@@ -729,7 +743,7 @@ static void sum_receive(sum_state *state, int64_t deadline) {
     if (state->accepted < state->sent) give_up(state->server, outcome); /* else only a worker is slow */
     state->broken = true;
   } else if (kind == JOB_CREATED) {
-    state->accepted++;
+    if (++state->accepted == state->sent) state->unanswered = 0;
   } else if (kind == WORK_COMPLETE) {
     piece data = behind_handle(&state->body);
     char digits[32] = "";
@@ -768,9 +782,10 @@ PUBLIC void gman_sum_add(UDF_INIT *init, UDF_ARGS *args, char *is_null, char *er
   state->request.size = 0;
   add_submit(&state->request, SUBMIT_JOB, function, (piece){"", 0}, value);
   state->sent++;
+  state->unanswered += state->request.size;
   /* A server whose answers nobody reads stops reading itself: take what is there before sending more. */
   while (!state->broken && (buffered(&state->in) || wait_for(state->in.fd, POLLIN, 0))) sum_receive(state, now_ms() + option(REPLY_TIMEOUT));
-  if (!state->broken && send_all(state->in.fd, state->request.data, state->request.size, now_ms() + option(REPLY_TIMEOUT)) != DONE) {
+  if (!state->broken && send_all(state->in.fd, state->request.data, state->request.size, reply_deadline(state->unanswered)) != DONE) {
     fail("%s: connection closed", state->server->name);
     state->broken = true;
   }
@@ -779,7 +794,7 @@ PUBLIC void gman_sum_add(UDF_INIT *init, UDF_ARGS *args, char *is_null, char *er
 PUBLIC long long gman_sum(UDF_INIT *init, UDF_ARGS *args, char *is_null, char *error) {
   (void)args, (void)error;
   sum_state *state = (sum_state *)init->ptr;
-  int64_t deadline = now_ms() + option(REPLY_TIMEOUT);
+  int64_t deadline = reply_deadline(state->unanswered);
   while (!state->broken && state->accepted < state->sent) sum_receive(state, deadline);
   deadline = now_ms() + option(RESULT_TIMEOUT);
   while (!state->broken && state->ended < state->sent) sum_receive(state, deadline);
