@@ -195,6 +195,45 @@ def test_a_connection_that_dies_under_a_job_is_replaced_and_leaves_no_error(sql:
         assert not server.is_alive()
 
 
+CREATED = p.response(p.JOB_CREATED, b"H:x:1")
+
+
+@pytest.mark.parametrize("new_source", ["mariadb"], indirect=True)
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [
+        ("gman_do('f', 'x')", CREATED + p.response(p.WORK_FAIL, b"H:x:1")),
+        ("gman_do('f', 'x')", p.response(p.ERROR, b"QUEUE_ERROR", b"full")),
+        ("gman_sum('f', 'x')", CREATED + p.response(p.WORK_FAIL, b"H:x:1")),
+        ("gman_sum('f', 'x')", p.response(p.ERROR, b"QUEUE_ERROR", b"full")),
+    ],
+    ids=["job failed", "job refused", "sum failed", "sum refused"],
+)
+def test_whatever_a_server_answers_after_an_outage_it_is_in_use_again(sql: SqlServer, call: str, answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    point_to(sql, port)
+    sql.execute("SELECT gman_option_set('breaker', 1), gman_option_set('reply_timeout', 10000)")
+    assert one(sql, "gman_do_background('f', 'x')") is None
+    sql.execute("SELECT gman_option_set('breaker', 600000)")  # what the next call would leave behind
+    with socket.create_server(("127.0.0.1", port)) as listener:
+
+        def serve() -> None:
+            for said in (answer, CREATED):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(said)
+                    connection.recv(4096)
+
+        server = threading.Thread(target=serve, daemon=True)
+        server.start()
+        assert one(sql, call) is None
+        assert one(sql, "gman_do_background('f', 'x')") == b"H:x:1"
+        sql.execute("SELECT gman_servers_set('-')")  # lets go of the connection
+        server.join(10)
+
+
 @pytest.mark.parametrize("new_source", ["mariadb"], indirect=True)
 def test_a_job_larger_than_the_server_takes_keeps_no_other_from_it(sql: SqlServer) -> None:
     with JobServerProcess(max_packet=1 << 20) as small:

@@ -485,9 +485,15 @@ static int check_out(server *s, bool *reused) {
   return open_connection(s);
 }
 
-static void check_in(server *s, int fd) {
+/* The server answered, be it with a refusal: close its breaker. */
+static void is_well(server *s) {
   pthread_mutex_lock(&lock);
   s->retry_at = 0;
+  pthread_mutex_unlock(&lock);
+}
+
+static void check_in(server *s, int fd) {
+  pthread_mutex_lock(&lock);
   bool kept = s->idle_count < MAX_IDLE;
   if (kept) s->idle[s->idle_count++] = fd;
   pthread_mutex_unlock(&lock);
@@ -541,7 +547,7 @@ static enum outcome receive_result(input *in, const server *s, text *body, text 
 }
 
 /* One job over one connection. `answered`: the server said something, so the connection was not stale. */
-static enum outcome talk(input *in, const server *s, const text *request, bool background, text *body, text *result, bool *answered) {
+static enum outcome talk(input *in, server *s, const text *request, bool background, text *body, text *result, bool *answered) {
   uint32_t kind;
   int64_t deadline = reply_deadline(request->size);
   *answered = false;
@@ -553,11 +559,12 @@ static enum outcome talk(input *in, const server *s, const text *request, bool b
     return outcome;
   }
   *answered = true;
-  if (kind == ERROR) return refused(s, body);
-  if (kind != JOB_CREATED) {
+  if (kind != JOB_CREATED && kind != ERROR) {
     fail("%s does not speak the Gearman protocol", s->name);
     return CLOSED;
   }
+  is_well(s);
+  if (kind == ERROR) return refused(s, body);
   if (!background) return receive_result(in, s, body, result);
   add(result, body->data, body->size);
   return DONE;
@@ -742,7 +749,10 @@ static void sum_receive(sum_state *state, int64_t deadline) {
     fail("%s: not all results arrived", state->server->name);
     if (state->accepted < state->sent) give_up(state->server, outcome); /* else only a worker is slow */
     state->broken = true;
-  } else if (kind == JOB_CREATED) {
+    return;
+  }
+  if (kind == JOB_CREATED || kind == ERROR) is_well(state->server);
+  if (kind == JOB_CREATED) {
     if (++state->accepted == state->sent) state->unanswered = 0;
   } else if (kind == WORK_COMPLETE) {
     piece data = behind_handle(&state->body);
