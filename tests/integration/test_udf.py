@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pymysql
 import pytest
@@ -44,8 +45,8 @@ def one(sql: SqlServer, expression: str, *values: object) -> object:
     return found[0]
 
 
-def stats(sql: SqlServer) -> dict[str, int]:
-    found: dict[str, int] = json.loads(str(one(sql, "CONVERT(gman_stats() USING utf8mb4)")))
+def stats(sql: SqlServer) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(str(one(sql, "CONVERT(gman_stats() USING utf8mb4)")))
     return found
 
 
@@ -144,6 +145,35 @@ def test_background_jobs_arrive_byte_for_byte_over_one_connection(sql: SqlServer
     assert found["connects"] == 1
     for kind, name in ((0, "gman_do_high_background"), (2, "gman_do_low_background")):
         assert str(one(sql, f"{name}('p', 'x', 'u{kind}')")).startswith("b'H:")
+
+
+def test_a_list_that_cannot_be_is_refused_with_its_reason(sql: SqlServer, jobs: JobServerProcess) -> None:
+    point_to(sql, jobs.port)
+    listed = (
+        ("127.0.0.1:99999", "server 127.0.0.1:99999: a port is 1 to 65535"),
+        ("127.0.0.1:0", "server 127.0.0.1:0: a port is 1 to 65535"),
+        ("127.0.0.1:1,127.0.0.1:-1", "server 127.0.0.1:-1: a port is 1 to 65535"),
+        ("127.0.0.1:no-such-port", "server 127.0.0.1:no-such-port: no such port"),
+        (":0", "server :0: no host"),
+        ("[::1]4730", "server [::1]4730: not [address]:port"),
+        ("no-host.invalid", "server no-host.invalid: no such host"),
+        ("unix:", "server unix:: no path"),
+        ("unix:/" + "x" * 110, f"server unix:/{'x' * 110}: the path is too long"),
+        ("x" * 128, f"server {'x' * 128}: too long"),
+        (",".join(["127.0.0.1:1"] * 16 + ["127.0.0.1:2"]), "server 127.0.0.1:2: one too many"),
+        (" ", "no server in the list: it is to be such as 'host:4730,other:4730'"),
+        (",", "no server in the list: it is to be such as 'host:4730,other:4730'"),
+    )
+    for servers, reason in listed:
+        with sql.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT gman_servers_set(%s), CONVERT(gman_last_error() USING utf8mb4)", (servers,))
+            assert cursor.fetchone() == (None, reason)
+    assert one(sql, "gman_do_background('f', 'x')")  # the old list is in force
+    for servers in ("127.0.0.1", "127.0.0.1:", "[127.0.0.1]:65535", "unix:/x,127.0.0.1:1"):
+        assert one(sql, "CONVERT(gman_servers_set(%s) USING utf8mb4)", servers) == servers
+    assert [(found["server"], found["address"]) for found in stats(sql)["servers"]] == [
+        ("unix:/x", ""), ("127.0.0.1:1", "127.0.0.1"),
+    ]  # fmt: skip
 
 
 def test_sessions_share_connections_and_lose_nothing(sql: SqlServer, jobs: JobServerProcess) -> None:

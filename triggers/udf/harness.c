@@ -6,9 +6,14 @@
  * that behaves, one that closes after some answers, one that never answers, one that sends garbage.
  */
 
-#include "syncbridge_udf.c"
-
+#define _GNU_SOURCE
 #include <assert.h>
+#include <netdb.h>
+
+static int look_up(const char *name, const char *port, const struct addrinfo *wanted, struct addrinfo **found);
+#define getaddrinfo look_up
+#include "syncbridge_udf.c"
+#undef getaddrinfo
 
 enum manner { GOOD, CLOSING, SILENT, GARBAGE };
 static struct peer { enum manner manner; int listener, port; unsigned long long jobs; } peers[4];
@@ -172,6 +177,41 @@ static void *run_administrator(void *argument) {
   return NULL;
 }
 
+/* -- names ---------------------------------------------------------------------------------------------------------------- */
+
+static bool turned_round;
+
+/* `twofold` is ::1, 127.0.0.1 and 127.0.0.1 once more, or the other way round; other names are what they are. */
+static int look_up(const char *name, const char *port, const struct addrinfo *wanted, struct addrinfo **found) {
+  if (strcmp(name, "twofold")) return getaddrinfo(name, port, wanted, found);
+  const char *addresses[] = {"::1", "127.0.0.1", "127.0.0.1"};
+  for (int i = 0; i < 3; i++, found = &(*found)->ai_next)
+    assert(!getaddrinfo(addresses[turned_round ? 2 - i : i], port, wanted, found));
+  return 0;
+}
+
+/* A server that listens on a name's second address only is found, and stays in use when the name is looked up again. */
+static void check_names(void) {
+  char list[64], message[MESSAGE_SIZE], null = 0, error = 0;
+  snprintf(list, sizeof list, "twofold:%d", peers[0].port);
+  set_servers(list);
+  UDF_INIT init = {0};
+  row r;
+  unsigned long length = 0;
+  UDF_ARGS *args = arguments(&r, 2, "f", "x", NULL);
+  assert(!gman_do_background_init(&init, args, message));
+  gman_do_background(&init, args, NULL, &length, &null, &error);
+  assert(!null && length == 5);
+  gman_do_background_deinit(&init);
+  pool *known = pools;
+  assert(known->count == 2 && !strcmp(known->servers[0].shown, "::1") && !strcmp(known->servers[1].shown, "127.0.0.1"));
+  turned_round = true;
+  set_servers(list);
+  assert(pools == known && known->servers[1].idle_count == 1);
+  set_servers("127.0.0.1:1,twofold:1");
+  assert(pools != known && pools->count == 2);
+}
+
 int main(int count, char **values) {
   int threads = count > 1 ? atoi(values[1]) : 8, calls = count > 2 ? atoi(values[2]) : 300;
   for (int i = 0; i < 4; i++) start(&peers[i], (enum manner)i);
@@ -181,6 +221,7 @@ int main(int count, char **values) {
   snprintf(lists[0], 512, "127.0.0.1:%d", peers[0].port);
   snprintf(lists[1], 512, "127.0.0.1:%d,127.0.0.1:%d", peers[1].port, peers[0].port);
   snprintf(lists[2], 512, "127.0.0.1:%d 127.0.0.1:%d,localhost:%d", peers[2].port, peers[3].port, peers[0].port);
+  check_names();
   set_servers(lists[0]);
   pthread_t workers[64], administrator;
   session sessions[64] = {0};

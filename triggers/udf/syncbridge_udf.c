@@ -72,7 +72,9 @@ typedef struct {
 
 #define MAX_FUNCTION 512
 #define MAX_UNIQUE 64
-#define MAX_SERVERS 16
+#define MAX_ENTRIES 16  /* of a list */
+#define MAX_ADDRESSES 4 /* of a name */
+#define MAX_SERVERS (MAX_ENTRIES * MAX_ADDRESSES)
 #ifndef MAX_IDLE
 #define MAX_IDLE 64 /* connections kept per server; further ones are closed after use. 0: one for each call */
 #endif
@@ -300,8 +302,10 @@ static piece behind_handle(const text *body) {
 
 /* -- pools: the servers of one list, and their idle connections ------------------------------------------------------- */
 
+/* One address of one entry. */
 typedef struct {
-  char name[128];
+  char name[128]; /* the entry, as it was given */
+  char shown[INET6_ADDRSTRLEN]; /* the address; "" for a path */
   struct sockaddr_storage address;
   socklen_t address_size;
   int64_t retry_at; /* the breaker is open until then; 0: closed */
@@ -342,11 +346,24 @@ static pool *pool_for(piece function) {
   return found;
 }
 
+static bool same_address(const server *a, const server *b) {
+  return a->address_size == b->address_size && !memcmp(&a->address, &b->address, a->address_size);
+}
+
+/* The server of `p` with the address of `wanted`. */
+static const server *listed(const pool *p, const server *wanted) {
+  for (int s = 0; s < p->count; s++)
+    if (same_address(&p->servers[s], wanted)) return &p->servers[s];
+  return NULL;
+}
+
+/* The same names in the same order. A name's own addresses may change places: many name servers turn them round. */
 static bool same_servers(const pool *a, const pool *b) {
   bool same = a && b && a->count == b->count;
-  for (int s = 0; same && s < a->count; s++)
-    same = !strcmp(a->servers[s].name, b->servers[s].name) && a->servers[s].address_size == b->servers[s].address_size &&
-           !memcmp(&a->servers[s].address, &b->servers[s].address, a->servers[s].address_size);
+  for (int s = 0; same && s < a->count; s++) {
+    const server *other = listed(b, &a->servers[s]);
+    same = other && !strcmp(a->servers[s].name, b->servers[s].name) && !strcmp(a->servers[s].name, other->name);
+  }
   return same;
 }
 
@@ -374,56 +391,93 @@ static void replace_pool(const char *function, pool *fresh) {
   if (old) release(old);
 }
 
-/* One entry of a list: host, host:port, [v6]:port, unix:/path. Names are looked up here, once, never inside a call. */
-static bool parse_server(const char *entry, server *s) {
+/* Entries are read by the following; each gives what is wrong with its entry, NULL: nothing. */
+
+/* An address that the list has already is the same server: it is not tried twice. */
+static void add_server(pool *p, const char *entry, const void *address, socklen_t size) {
+  server *s = &p->servers[p->count];
+  memset(s, 0, sizeof *s);
   snprintf(s->name, sizeof s->name, "%s", entry);
-  if (!strncmp(entry, "unix:", 5)) {
-    struct sockaddr_un *address = (struct sockaddr_un *)&s->address;
-    if (strlen(entry + 5) >= sizeof address->sun_path) return false;
-    address->sun_family = AF_UNIX;
-    strcpy(address->sun_path, entry + 5);
-    s->address_size = sizeof *address;
-    return true;
-  }
-  char host[sizeof s->name];
-  strcpy(host, s->name);
+  memcpy(&s->address, address, size);
+  s->address_size = size;
+  if (s->address.ss_family != AF_UNIX)
+    getnameinfo(address, size, s->shown, sizeof s->shown, NULL, 0, NI_NUMERICHOST);
+  if (!listed(p, s)) p->count++;
+}
+
+static const char *add_path(pool *p, const char *entry) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  const char *path = entry + strlen("unix:");
+  if (!*path) return "no path";
+  if (strlen(path) >= sizeof address.sun_path) return "the path is too long";
+  strcpy(address.sun_path, path);
+  add_server(p, entry, &address, sizeof address);
+  return NULL;
+}
+
+/* A number that is no port, which getaddrinfo would cut to 16 bits. Names are for getaddrinfo to judge. */
+static bool bad_port(const char *port) {
+  char *end;
+  long number = strtol(port, &end, 10);
+  return !*end && (number < 1 || number > 65535);
+}
+
+/* All addresses of a name, since a server may listen on one of them only: localhost is ::1 and 127.0.0.1. Names are
+ * looked up here, once, never inside a call. */
+static const char *add_addresses(pool *p, const char *entry, const char *name, const char *port) {
+  if (!*name) return "no host";
+  if (bad_port(port)) return "a port is 1 to 65535";
+  struct addrinfo wanted = {.ai_socktype = SOCK_STREAM}, *found;
+  int failure = getaddrinfo(name, port, &wanted, &found);
+  if (failure) return failure == EAI_SERVICE ? "no such port" : "no such host";
+  int before = p->count;
+  for (struct addrinfo *one = found; one && p->count - before < MAX_ADDRESSES; one = one->ai_next)
+    if (one->ai_addrlen <= sizeof p->servers[0].address) add_server(p, entry, one->ai_addr, one->ai_addrlen);
+  freeaddrinfo(found);
+  return NULL;
+}
+
+/* host, host:port, [v6]:port, v6, unix:/path. */
+static const char *add_entry(pool *p, const char *entry) {
+  char host[sizeof p->servers[0].name];
+  if (strlen(entry) >= sizeof host) return "too long";
+  if (!strncmp(entry, "unix:", 5)) return add_path(p, entry);
+  strcpy(host, entry);
   char *name = host, *port = NULL;
   char *end = *host == '[' ? strchr(host, ']') : NULL;
   if (end) {
+    if (end[1] && end[1] != ':') return "not [address]:port";
     *end = 0;
     name++;
-    port = end[1] == ':' ? end + 2 : NULL;
+    port = end[1] ? end + 2 : NULL;
   } else if ((port = strrchr(host, ':')) && strchr(host, ':') == port) {
     *port++ = 0;
   } else {
     port = NULL;
   }
-  struct addrinfo wanted = {.ai_socktype = SOCK_STREAM}, *found;
-  if (getaddrinfo(name, port && *port ? port : DEFAULT_PORT, &wanted, &found)) return false;
-  memcpy(&s->address, found->ai_addr, found->ai_addrlen);
-  s->address_size = found->ai_addrlen;
-  freeaddrinfo(found);
-  return true;
+  return add_addresses(p, entry, name, port && *port ? port : DEFAULT_PORT);
 }
 
+/* The pool of a list; NULL: something is wrong with it, see gman_last_error(). */
 static pool *new_pool(const char *list, const char *function) {
   pool *p = calloc(1, sizeof *p);
   char *entries = strdup(list), *rest = entries;
-  if (!p || !entries) goto broken;
-  p->references = 1;
-  strcpy(p->function, function);
-  for (char *entry; (entry = strsep(&rest, ", "));) {
-    if (!*entry) continue;
-    if (p->count == MAX_SERVERS || strlen(entry) >= sizeof p->servers[0].name || !parse_server(entry, &p->servers[p->count])) {
-      fail("server %s: %s", entry, p->count == MAX_SERVERS ? "one too many" : "no such host");
-      goto broken;
+  const char *wrong = NULL;
+  int count = 0;
+  if (p && entries) {
+    p->references = 1;
+    strcpy(p->function, function);
+    for (char *entry; !wrong && (entry = strsep(&rest, ", "));) {
+      if (!*entry) continue;
+      wrong = count++ == MAX_ENTRIES ? "one too many" : add_entry(p, entry);
+      if (wrong) fail("server %.200s: %s", entry, wrong);
     }
-    p->count++;
+    if (!count) fail("no server in the list: it is to be such as 'host:4730,other:4730'");
+  } else {
+    fail("out of memory");
   }
   free(entries);
-  return p;
-broken:
-  free(entries);
+  if (p && count && !wrong) return p;
   free(p);
   return NULL;
 }
@@ -432,7 +486,10 @@ broken:
 
 static int open_connection(server *s) {
   int fd = socket(s->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return -1;
+  if (fd < 0) {
+    fail("%s: %s", s->name, strerror(errno));
+    return -1;
+  }
   int on = 1, failure = 0;
   socklen_t size = sizeof failure;
   if (s->address.ss_family != AF_UNIX) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -846,8 +903,7 @@ PUBLIC char *gman_servers_set(UDF_INIT *init, UDF_ARGS *args, char *buffer, unsi
   }
   memcpy(name, function.data, function.size);
   pool *fresh = strcmp(copy->data, "-") ? new_pool(copy->data, name) : NULL;
-  if (strcmp(copy->data, "-") && (!fresh || !fresh->count)) {
-    free(fresh);
+  if (strcmp(copy->data, "-") && !fresh) {
     *is_null = 1;
     return NULL;
   }
@@ -935,6 +991,8 @@ PUBLIC char *gman_stats(UDF_INIT *init, UDF_ARGS *args, char *buffer, unsigned l
       add_json_string(t, (unsigned char *)p->function, strlen(p->function));
       add_string(t, ", \"server\": ");
       add_json_string(t, (unsigned char *)p->servers[s].name, strlen(p->servers[s].name));
+      add_string(t, ", \"address\": ");
+      add_json_string(t, (unsigned char *)p->servers[s].shown, strlen(p->servers[s].shown));
       snprintf(line, sizeof line, ", \"idle\": %d, \"failed\": %s}", p->servers[s].idle_count,
                p->servers[s].retry_at > now ? "true" : "false");
       add_string(t, line);
