@@ -8,6 +8,7 @@ long: what a transaction of somebody keeps us from is tried again after a pause,
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any, NamedTuple, NoReturn
 
 import pymysql
@@ -57,11 +58,11 @@ def installed(connection: Any, pipeline: str) -> list[Installed]:
 def plan(connection: Any, pipeline: str, wanted: list[Trigger]) -> Plan:
     """Compare what is there with what should be."""
     there = installed(connection, pipeline)
-    names, right = {trigger.name for trigger in wanted}, {one.name for one in there}
+    places, right = {trigger.where for trigger in wanted}, set(there)
     return Plan(
-        missing=[trigger for trigger in wanted if trigger.name not in right],
-        stale=[one for one in there if one.name not in names],
-        right=[one for one in there if one.name in names],
+        missing=[trigger for trigger in wanted if trigger.where not in right],
+        stale=[one for one in there if one not in places],
+        right=[one for one in there if one in places],
     )
 
 
@@ -73,10 +74,13 @@ def install(connection: Any, pipeline: str, wanted: list[Trigger]) -> Plan:
         cursor.execute(f"SET SESSION sql_mode = '', lock_wait_timeout = {_PATIENCE}, NAMES utf8mb4")
         for statement in outbox_statements(pipeline):
             _execute(cursor, statement)
+        # A name is given once in a database: what went with a table that was renamed holds one that is wanted now.
+        names = {(trigger.db, trigger.name) for trigger in found.missing}
+        in_the_way = [one for one in found.stale if (one.db, one.name) in names]
+        _drop(cursor, in_the_way)
         for trigger in found.missing:
             _execute(cursor, trigger.statement)
-        for one in found.stale:
-            _execute(cursor, f"DROP TRIGGER IF EXISTS {quote(one.db)}.{quote(one.name)}")
+        _drop(cursor, [one for one in found.stale if one not in in_the_way])
     return found
 
 
@@ -85,13 +89,17 @@ def remove(connection: Any, pipeline: str) -> list[Installed]:
     there = installed(connection, pipeline)
     with connection.cursor() as cursor:
         cursor.execute(f"SET SESSION lock_wait_timeout = {_PATIENCE}")
-        for one in there:
-            _execute(cursor, f"DROP TRIGGER IF EXISTS {quote(one.db)}.{quote(one.name)}")
+        _drop(cursor, there)
         _execute(cursor, f"DROP TABLE IF EXISTS {outbox_table(pipeline)}")
         cursor.execute("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'syncbridge'")
         if not cursor.fetchone()[0]:
             _execute(cursor, "DROP DATABASE IF EXISTS syncbridge")
     return there
+
+
+def _drop(cursor: Any, triggers: Iterable[Installed]) -> None:
+    for one in triggers:
+        _execute(cursor, f"DROP TRIGGER IF EXISTS {quote(one.db)}.{quote(one.name)}")
 
 
 def _execute(cursor: Any, statement: str) -> None:

@@ -38,6 +38,11 @@ class Trigger(NamedTuple):
     statement: str
 
     @property
+    def where(self) -> tuple[str, str, str]:
+        """What makes it the one that is wanted: RENAME TABLE takes triggers along, names and all, to another table."""
+        return self.db, self.table, self.name
+
+    @property
     def place(self) -> str:
         """The name without the digest of the text: what it has in common with its older and newer forms."""
         return self.name.rpartition("_")[0]
