@@ -9,10 +9,13 @@ import typer
 
 from syncbridge.capture.connection import connect, identify, source_errors
 from syncbridge.capture.source import settings_of
+from syncbridge.capture.sql import quote
 from syncbridge.capture.tables import Tables
 from syncbridge.capture.trigger.install import Plan, install, plan, remove
-from syncbridge.capture.trigger.render import Trigger, outbox_statements
+from syncbridge.capture.trigger.render import Trigger, outbox_statements, outbox_table
 from syncbridge.capture.trigger.shapes import load, wanted_triggers
+from syncbridge.commands.checks.gather import grants
+from syncbridge.commands.checks.privileges import Privileges
 from syncbridge.commands.options import DEFAULT_CONFIG, AsJson, ConfigPath
 from syncbridge.commands.output import count, say, say_json, say_table
 from syncbridge.config import Config, load_config
@@ -58,11 +61,20 @@ def remove_command(config: ConfigPath = DEFAULT_CONFIG, json: AsJson = False) ->
     """Take every trigger of this pipeline and its outbox off the source. Redis stays as it is."""
     loaded = load_config(config)
     with closing(_connect(loaded)) as connection:
-        gone = remove(connection, loaded.name)
+        held = Privileges(grants(connection))
+        _refuse_blind(held, loaded)
+        sees_all = held.everywhere("TRIGGER")
+        gone = remove(connection, loaded.name, sees_all=sees_all)
+    triggers, outbox = count(len(gone), "trigger"), outbox_table(loaded.name).replace("`", "")
     if json:
-        say_json({"removed": len(gone)})
+        say_json({"removed": len(gone), "outbox": "removed" if sees_all else "emptied"})
+    elif sees_all:
+        say(f"{triggers} and the outbox removed")
     else:
-        say(f"{count(len(gone), 'trigger')} and the outbox removed")
+        say(
+            f"{triggers} removed; the outbox stays, emptied: without TRIGGER ON *.* the account cannot see whether"
+            f" a trigger in a database that is no longer mapped still needs it (DROP TABLE {outbox} when none does)"
+        )
 
 
 @_group.command()
@@ -83,6 +95,16 @@ def status(config: ConfigPath = DEFAULT_CONFIG, json: AsJson = False) -> None:
     else:
         say_table(["state", "table", "trigger"], [(state, f"{db}.{table}", name) for state, db, table, name in states])
     raise typer.Exit(1 if found.missing or found.stale else 0)
+
+
+def _refuse_blind(held: Privileges, config: Config) -> None:
+    """Raises ConfigError where triggers of mapped tables may be hidden from the account."""
+    databases = dict.fromkeys(mapping.db for mapping in config.table_mappings)
+    if hidden := [database for database in databases if held.missing(["TRIGGER"], database)]:
+        raise ConfigError(
+            f"the account cannot see triggers in {', '.join(hidden)}, so nothing was removed",
+            hint="; ".join(f"GRANT TRIGGER ON {quote(database)}.* TO the account" for database in hidden),
+        )
 
 
 def compare(connection: Any, config: Config) -> Plan:

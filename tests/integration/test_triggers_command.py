@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +49,71 @@ def test_a_table_put_in_place_of_another_gets_triggers_of_its_own(pipeline: Pipe
         assert wait_same(pipeline, "orders", "order:") == 20
         done = pipeline.command("verify")
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def trusting(source: SqlServer) -> Iterator[None]:
+    """A source whose triggers may be made and dropped without SUPER."""
+    before = source.value("SELECT @@global.log_bin_trust_function_creators")
+    source.execute("SET GLOBAL log_bin_trust_function_creators = ON")
+    yield
+    source.execute(f"SET GLOBAL log_bin_trust_function_creators = {before}")
+
+
+def as_account(pipeline: Pipeline, user: str, *grants: str) -> None:
+    """The pipeline as this new account of the source runs it."""
+    with pipeline.source.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(f"DROP USER IF EXISTS '{user}'@'127.0.0.1'")
+    pipeline.source.create_user(user, "pw", *grants)
+    pipeline.settings["source"]["url"] = pipeline.source.url(user, "pw")
+    pipeline.write_config()
+
+
+@pytest.mark.usefixtures("trusting")
+def test_remove_drops_no_outbox_under_triggers_that_it_cannot_see(pipeline: Pipeline, source: SqlServer) -> None:
+    """A trigger without its outbox fails every statement of the user."""
+    installed(pipeline)
+    as_account(pipeline, "blind", f"SELECT ON {source.database}.*", "ALL ON syncbridge.*")
+    removed = pipeline.command("triggers", "remove")
+    assert removed.returncode == 2, removed.stdout
+    assert f"GRANT TRIGGER ON `{source.database}`.*" in removed.stderr
+    insert(source, 1)
+    # Formerly mapped: nobody can tell it from here.
+    other = f"{source.database}_other"
+    source.execute(f"CREATE DATABASE {other}", f"CREATE TABLE {other}.orders (id INT PRIMARY KEY)")
+    pipeline.settings["mappings"][0]["table"] = f"{other}.orders"
+    as_account(pipeline, "blind", f"SELECT, TRIGGER ON {other}.*", "ALL ON syncbridge.*")
+    removed = pipeline.command("triggers", "remove")
+    assert removed.returncode == 0, removed.stderr
+    assert "the outbox stays" in removed.stdout
+    insert(source, 2)
+    assert source.value("SELECT COUNT(*) FROM syncbridge.outbox_shop") == 1, "emptied, so that capture reads again"
+    assert '"outbox": "emptied"' in pipeline.command("triggers", "remove", "--json").stdout
+    # Who sees every trigger takes all of it off.
+    as_account(pipeline, "sees", f"SELECT ON {other}.*", "TRIGGER ON *.*", "ALL ON syncbridge.*")
+    removed = pipeline.command("triggers", "remove")
+    assert removed.stdout == "3 triggers and the outbox removed\n", removed.stderr
+    assert pipeline.command("triggers", "remove").returncode == 0, "a second time there is nothing"
+    insert(source, 3)
+    source.execute(f"DROP DATABASE {other}")
+
+
+@pytest.mark.usefixtures("trusting")
+def test_an_account_with_the_documented_rights_installs_runs_and_removes(pipeline: Pipeline, source: SqlServer) -> None:
+    """What was written between remove and install is read, although the outbox stayed."""
+    mapped = f"SELECT, TRIGGER ON {source.database}.*"
+    as_account(pipeline, "owner", mapped, "CREATE, DROP, SELECT, INSERT, DELETE ON syncbridge.*")
+    insert(source, *range(10))
+    installed(pipeline)
+    as_account(pipeline, "runner", mapped, "SELECT, INSERT, DELETE ON syncbridge.*")
+    with pipeline.running():
+        wait_same(pipeline, "orders", "order:")
+    pipeline.settings["source"]["url"] = source.url("owner", "pw")
+    pipeline.write_config()
+    removed = pipeline.command("triggers", "remove")
+    assert removed.returncode == 0, removed.stderr
+    source.execute("UPDATE orders SET note = 'between' WHERE id = 3", "DELETE FROM orders WHERE id = 4")
+    installed(pipeline)
+    with pipeline.running():
+        source.execute("UPDATE orders SET note = 'after' WHERE id = 5")
+        assert wait_same(pipeline, "orders", "order:") == 9

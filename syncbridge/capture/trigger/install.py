@@ -21,6 +21,8 @@ from syncbridge.errors import ConfigError, TransientError
 _NO_TRIGGER_PRIVILEGE = {1142, 1227, 1044}
 _BINLOG_NEEDS_SUPER = 1419
 _LOCK_TIMEOUT = 1205
+#: Unknown database, unknown table.
+_NO_TABLE = {1049, 1146}
 #: Seconds that a statement of ours waits for a table, and others behind it; how often it is tried; the pause between.
 _PATIENCE = 1
 _ATTEMPTS = 10
@@ -84,12 +86,32 @@ def install(connection: Any, pipeline: str, wanted: list[Trigger]) -> Plan:
     return found
 
 
-def remove(connection: Any, pipeline: str) -> list[Installed]:
-    """Take every trigger of this pipeline off, then its outbox, then our schema where nothing else is in it."""
+def outbox_exists(connection: Any, pipeline: str) -> bool:
+    """Asks the table itself: what the catalogue shows depends on the account's rights."""
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute(f"SELECT 1 FROM {outbox_table(pipeline)} LIMIT 0")  # noqa: S608 - our own name
+        except pymysql.MySQLError as error:
+            if error.args[0] not in _NO_TABLE:
+                _refuse(error)
+            return False
+    return True
+
+
+def remove(connection: Any, pipeline: str, *, sees_all: bool) -> list[Installed]:
+    """Take every trigger of this pipeline off, then its outbox, then our schema where nothing else is in it.
+
+    `sees_all`: no trigger is hidden from the account. Else the outbox stays, because without it a hidden trigger would
+    fail the user's statements; it is emptied, which tells the next capture to read every table again.
+    """
     there = installed(connection, pipeline)
     with connection.cursor() as cursor:
         cursor.execute(f"SET SESSION lock_wait_timeout = {_PATIENCE}")
         _drop(cursor, there)
+        if not sees_all:
+            if outbox_exists(connection, pipeline):
+                _execute(cursor, f"TRUNCATE TABLE {outbox_table(pipeline)}")
+            return there
         _execute(cursor, f"DROP TABLE IF EXISTS {outbox_table(pipeline)}")
         cursor.execute("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'syncbridge'")
         if not cursor.fetchone()[0]:
@@ -122,7 +144,7 @@ def _refuse(error: pymysql.MySQLError) -> NoReturn:
         ) from error
     if number == _BINLOG_NEEDS_SUPER:
         raise ConfigError(
-            "the source lets only SUPER accounts create triggers while its binlog is on",
+            "the source lets only SUPER accounts create or drop triggers while its binlog is on",
             hint="SET GLOBAL log_bin_trust_function_creators=ON, or use an account with SUPER",
         ) from error
     if number in _NO_TRIGGER_PRIVILEGE:

@@ -29,7 +29,10 @@ class Privileges:
     """The sum of an account's grants."""
 
     def __init__(self, lines: Iterable[str]) -> None:
+        lines = list(lines)
         self.grants = [grant for line in lines if (grant := _parse(line)) is not None]
+        #: MySQL's partial revokes: what is granted on everything, but not there.
+        self._taken_back = any(line.startswith("REVOKE ") for line in lines)
 
     def missing(self, wanted: Iterable[str], db: str = "*", table: str = "*") -> list[str]:
         """Those of `wanted` that the account lacks on db.table ("*": on everything)."""
@@ -40,6 +43,10 @@ class Privileges:
         if "ALL PRIVILEGES" in held or "ALL" in held:
             return []
         return [privilege for privilege in wanted if privilege not in held]
+
+    def everywhere(self, privilege: str) -> bool:
+        """Whether the account surely has it on whatever there is."""
+        return not self._taken_back and not self.missing([privilege])
 
 
 def _parse(line: str) -> Grant | None:
