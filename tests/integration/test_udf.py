@@ -382,6 +382,28 @@ def test_json_helpers_write_json(sql: SqlServer) -> None:
         one(sql, "gman_json_members('a')")
 
 
+def test_what_the_documentation_says_of_character_sets_and_nesting(sql: SqlServer, jobs: JobServerProcess) -> None:
+    sql.execute(
+        "CREATE TABLE c (id INT, g TEXT CHARACTER SET gbk, u TEXT CHARACTER SET utf16, m TEXT CHARACTER SET utf8mb3, "
+        "j JSON)",
+        """INSERT INTO c VALUES (1, '中文', 'é', 'é', '{"a":1}')""",
+    )
+    listed = (
+        ("CONVERT(g USING utf8mb4) AS g, CONVERT(u USING utf8mb4) AS u, m", {"g": "中文", "u": "é", "m": "é"}),
+        ("gman_json_object(id)", {"gman_json_object(id)": {"id": 1}}),
+        ("gman_json_object(id) AS o", {"o": '{"id":1}'}),
+        ("(gman_json_object(id))", {"(gman_json_object(id))": '{"id":1}'}),
+    )
+    for arguments, expected in listed:
+        found = one(sql, f"CONVERT(gman_json_object({arguments}) USING utf8mb4) FROM c")
+        assert json.loads(str(found)) == expected
+    quoted = json.loads(str(one(sql, "CONVERT(gman_json_object(g, j) USING utf8mb4) FROM c")))
+    assert (quoted["g"], json.loads(quoted["j"])) == ("中文".encode("gbk").decode("latin1"), {"a": 1})
+    point_to(sql, jobs.port)
+    assert one(sql, "gman_do_background('f', 'x', REPEAT('u', 64))")
+    assert one(sql, "gman_do_background('f', 'x', REPEAT('u', 65))") is None
+
+
 def test_gearmand_and_its_command_line_worker_serve_it_too(
     sql: SqlServer, new_gearmand: Callable[..., Gearmand], tmp_path: Path
 ) -> None:
