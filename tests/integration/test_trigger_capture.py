@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from syncbridge.capture.connection import identify
+from syncbridge.capture.sql import quote
 from syncbridge.capture.trigger import install
+from syncbridge.capture.trigger.shapes import numbers
 from syncbridge.state import State
 from tests.integration.trigger_tools import ORDERS, Sessions, end_in_part, insert, installed, triggered
 from tests.pipeline import Pipeline, mirrored_hashes, wait_same
@@ -174,6 +177,66 @@ def test_columns_that_change_their_types_are_followed(pipeline: Pipeline, source
         write(9)
         assert wait_same(pipeline, "orders", "order:") == 8
         assert pipeline.metric("syncbridge_dead_letters") == 0
+
+
+@pytest.fixture
+def odd_database(source: SqlServer) -> Iterator[str]:
+    """Its name is not what its folder is called."""
+    name = f"{source.database}-ö $"
+    source.execute(f"CREATE DATABASE {quote(name)}")
+    yield name
+    source.execute(f"DROP DATABASE {quote(name)}")
+
+
+def test_rows_that_go_and_come_past_the_triggers_are_noticed(
+    source: SqlServer, odd_database: str, redis_server: Redis, tmp_path: Path
+) -> None:
+    """TRUNCATE of a table with an odd name, and what DDL does to partitions; `aux` is no name for a file, either."""
+    odd, parted, other = (f"{quote(odd_database)}.{quote(name)}" for name in ("a.b`ü€", "aux", "other"))
+    ranges = ", ".join(f"PARTITION p{n} VALUES LESS THAN ({n}0)" for n in range(1, 5))
+    rows = ", ".join(f"({n}, 'first')" for n in range(1, 40))
+    source.execute(
+        f"CREATE TABLE {odd} (id INT PRIMARY KEY, v VARCHAR(9))",
+        f"CREATE TABLE {other} (id INT PRIMARY KEY, v VARCHAR(9))",
+        f"CREATE TABLE {parted} (id INT PRIMARY KEY, v VARCHAR(9)) PARTITION BY RANGE (id) ({ranges})",
+        f"INSERT INTO {odd} VALUES {rows}",
+        f"INSERT INTO {parted} VALUES {rows}",
+        f"INSERT INTO {other} VALUES (22, 'other')",
+    )
+    mappings = [
+        {"table": f"{odd_database}.a.b`ü€", "key": "odd:{id}"}, {"table": f"{odd_database}.aux", "key": "part:{id}"}
+    ]  # fmt: skip
+    pipeline = triggered(tmp_path, source, redis_server, mappings)
+    assert pipeline.command("triggers", "install").returncode == 0
+    with pipeline.running():
+        assert wait_same(pipeline, odd, "odd:") == wait_same(pipeline, parted, "part:") == 39
+        source.execute(f"TRUNCATE {odd}", f"ALTER TABLE {parted} DROP PARTITION p1")
+        assert wait_same(pipeline, odd, "odd:") == 0
+        assert wait_same(pipeline, parted, "part:") == 30
+        for change, left in (
+            (f"ALTER TABLE {parted} TRUNCATE PARTITION p2", 20),
+            (f"ALTER TABLE {parted} EXCHANGE PARTITION p3 WITH TABLE {other}", 11),
+            (f"TRUNCATE {parted}", 0),
+        ):
+            source.execute(change)
+            assert wait_same(pipeline, parted, "part:") == left
+
+
+def test_every_name_is_found_as_innodb_writes_it(source: SqlServer, odd_database: str) -> None:
+    names = ["a$b", "a-b", "a b", "A", "a", "b`'\"%s{x}\\?*/#p#", "b@0040@", "b@@@", "Ää", "ж日€Ａⓐ", "con", "clock$"]
+    tables = [(odd_database, name) for name in names]
+    with source.connect(database=odd_database) as connection, connection.cursor() as cursor:
+        for name in names:
+            cursor.execute(f"CREATE TABLE {quote(name)} (id INT PRIMARY KEY)")
+        server = identify(connection)
+        before = numbers(connection, server, tables)
+        for table in tables:
+            cursor.execute(f"TRUNCATE {quote(table[1])}")
+            after = numbers(connection, server, tables)
+            differing = [one[1] for one in tables if before.get(one) != after.get(one)]
+            alike = ["a$b", "a-b", "a b"]  # but for odd characters
+            assert differing == (alike if table[1] in alike else [table[1]])
+            before = after
 
 
 def test_a_row_too_large_for_json_is_read_from_its_table(

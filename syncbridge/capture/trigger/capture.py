@@ -65,7 +65,7 @@ class _Session:
     queue_id: str
     outbox: Outbox
     #: InnoDB's numbers of the mapped tables, see shapes.numbers.
-    numbers: dict[Name, int]
+    numbers: dict[Name, frozenset[int]]
     intake: Intake
     epoch: Epoch = field(init=False)
     feed: Feed = field(init=False)

@@ -16,6 +16,7 @@ import pymysql
 from syncbridge.capture.changes import Shape
 from syncbridge.capture.connection import MARIADB, Server
 from syncbridge.capture.schema import TableSchema, load_tables
+from syncbridge.capture.sql import statements
 from syncbridge.capture.tables import Name, Tables, existing_tables
 from syncbridge.capture.trigger.columns import reader
 from syncbridge.capture.trigger.install import installed
@@ -24,8 +25,8 @@ from syncbridge.capture.trigger.reported import Json, Reported
 from syncbridge.config import Config
 from syncbridge.event import Row
 
-#: Names that InnoDB writes as they are.
-_PLAIN = re.compile(r"[A-Za-z0-9_]+")
+#: What names of files have escapes for.
+_ODD = re.compile(r"[^A-Za-z0-9_]")
 _NO_PROCESS = 1227
 
 
@@ -148,22 +149,27 @@ def constrained(connection: Any, server: Server, names: list[Name]) -> dict[Name
     return {name: frozenset(found) for name, found in columns.items()}
 
 
-def numbers(connection: Any, server: Server, names: list[Name]) -> dict[Name, int]:
-    """InnoDB's number of each table: TRUNCATE gives a new one, and fires no trigger.
+def numbers(connection: Any, server: Server, names: list[Name]) -> dict[Name, frozenset[int]]:
+    """InnoDB's numbers of each table, one for each of its partitions: what fires no trigger gives new ones.
 
-    Empty where the account lacks PROCESS: then nothing tells of TRUNCATE. Names with odd characters are left out.
+    That is TRUNCATE, and what DDL does to partitions; one more number may be rows, too: CONVERT TABLE TO PARTITION.
+    Empty where the account lacks PROCESS: then nothing tells of them. Tables whose names differ in odd characters only
+    have each other's numbers as well, and are read again together.
     """
-    catalogue = "innodb_sys_tables" if server.flavor == MARIADB else "innodb_tables"
-    plain = {f"{db}/{table}": (db, table) for db, table in names if _PLAIN.fullmatch(db + table)}
-    found: dict[Name, int] = {}
+    plain = {name: "/".join(_ODD.sub("@", part) for part in name) for name in names}
+    if not plain:
+        return {}
+    sql = statements("innodb")["table-ids"]
+    if server.flavor == MARIADB:
+        sql = sql.replace("innodb_tables", "innodb_sys_tables")
+    found: dict[str, set[int]] = {}
     with connection.cursor() as cursor:
         try:
-            for name in plain:
-                cursor.execute(f"SELECT table_id FROM information_schema.{catalogue} WHERE name = %s", (name,))  # noqa: S608
-                if row := cursor.fetchone():
-                    found[plain[name]] = int(row[0])
+            cursor.execute(sql, (list(plain.values()),))
         except pymysql.err.OperationalError as error:
             if error.args[0] != _NO_PROCESS:
                 raise
             return {}
-    return found
+        for shown, number in cursor.fetchall():
+            found.setdefault(shown, set()).add(int(number))
+    return {name: frozenset(found[shown]) for name, shown in plain.items() if shown in found}
