@@ -23,6 +23,7 @@ pytestmark = pytest.mark.chaos
 #: By flavour where the binlog is read, and over triggers.
 KILLS, TRIGGER_KILLS = {"mariadb": 32, "mysql": 16}, 10
 STAGES = ("capture", "server", "worker")
+VICTIMS = (*STAGES, "run", "redis", "source")
 
 
 class Writer(threading.Thread):
@@ -139,9 +140,13 @@ def test_kills_at_random_moments_lose_nothing(
     kills: Counter[str] = Counter()
     with pipeline.running():
         with writing(source) as writers:
-            while kills.total() < wanted:
-                victim = pick.choice((*STAGES, *STAGES, "run", "redis", "source"))
-                kills[victim] += kill(pipeline, victim, pick)
+            waiting = [*VICTIMS, *pick.choices((*STAGES, *VICTIMS), k=wanted - len(VICTIMS))]  # each at least once
+            while waiting:
+                victim = waiting.pop(pick.randrange(len(waiting)))
+                if kill(pipeline, victim, pick):
+                    kills[victim] += 1
+                else:
+                    waiting.append(victim)
                 threading.Event().wait(pick.uniform(0.05, 1.2))  # the moment is the experiment, not a condition
         pipeline.wait_ready(90)
         rows = wait_same(pipeline, "shop.items", "item:", timeout=120)
@@ -154,6 +159,8 @@ def test_kills_at_random_moments_lose_nothing(
         f"\n{source.flavor}, {capturing.name}: {kills.total()} kills {dict(kills)},"
         f" {committed} transactions of {len(writers)} sessions, {rows} rows compared"
     )
+    assert set(kills) == set(VICTIMS)
+    assert kills.total() == wanted
     assert committed > 100
 
 
