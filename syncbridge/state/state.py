@@ -5,6 +5,7 @@ from __future__ import annotations
 from syncbridge.state.checkpoints import Checkpoints
 from syncbridge.state.database import Database
 from syncbridge.state.failures import DeadLetters, Retries
+from syncbridge.state.looks import Looks
 from syncbridge.state.mappings import Mappings
 from syncbridge.state.mirror import Mirror
 from syncbridge.state.requests import Requests
@@ -20,6 +21,7 @@ class State:
         self.checkpoints = Checkpoints(database)
         self.schemas = Schemas(database)
         self.mappings = Mappings(database)
+        self.looks = Looks(database)
         self.mirror = Mirror(database)
         self.snapshots = Snapshots(database)
         self.requests = Requests(database)

@@ -71,6 +71,16 @@ mapping_history = Table(
     **_OPTIONS,
 )
 
+table_look = Table(
+    "sb_table_look",
+    metadata,
+    Column("pipeline", String(40), primary_key=True),
+    Column("db", String(64), primary_key=True),
+    Column("table_name", String(64), primary_key=True),
+    Column("look", _TEXT, nullable=False),
+    **_OPTIONS,
+)
+
 mirror = Table(
     "sb_mirror",
     metadata,

@@ -106,6 +106,7 @@ def test_pipelines_do_not_see_each_other(open_state: Callable[..., State]) -> No
     shop.retries.add(failed())
     shop.requests.file("snapshot")
     shop.mappings.put("00c0ffee", "{}")
+    shop.looks.put({("shop", "orders"): "look"})
     shop.schemas.put("shop", "orders", V1, b"{}")
     shop.snapshots.save(SnapshotRow(db="shop", table="orders", status="running"))
     (row,) = shop.retries.list()
@@ -115,6 +116,8 @@ def test_pipelines_do_not_see_each_other(open_state: Callable[..., State]) -> No
     assert blog.retries.due(time.time()) == []
     assert blog.requests.pending() == []
     assert blog.mappings.all() == {}
+    blog.looks.put({})
+    assert shop.looks.all()
     assert blog.schemas.at(V3) == {}
     assert blog.snapshots.all() == []
     assert blog.checkpoints.load() is None
@@ -157,6 +160,15 @@ def test_mappings_are_replaced_and_forgotten(state: State) -> None:
     assert state.mappings.all() == {"00c0ffee": "new", "deadbeef": "other"}
     state.mappings.forget("00c0ffee")
     assert state.mappings.all() == {"deadbeef": "other"}
+
+
+def test_looks_are_replaced_all_together(state: State) -> None:
+    state.looks.put({("shop", "orders"): "old", ("shop", "Orders"): "other"})
+    assert state.looks.all() == {("shop", "orders"): "old", ("shop", "Orders"): "other"}
+    state.looks.put({("shop", "orders"): "new"})
+    assert state.looks.all() == {("shop", "orders"): "new"}
+    state.looks.put({})
+    assert state.looks.all() == {}
 
 
 def test_snapshot_progress_is_one_row_a_table(state: State) -> None:

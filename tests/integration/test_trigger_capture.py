@@ -137,6 +137,33 @@ def test_columns_added_and_a_table_emptied_are_followed(pipeline: Pipeline, sour
         assert wait_same(pipeline, "orders", "order:") == 2
 
 
+def test_what_happens_to_tables_while_nobody_captures_is_noticed(
+    source: SqlServer, redis_server: Redis, tmp_path: Path
+) -> None:
+    source.execute(*(f"CREATE TABLE {name} (id INT PRIMARY KEY, v INT)" for name in ("a", "b", "c", "d")))
+    mappings: list[dict[str, Any]] = [{"table": f"{source.database}.*", "key": "{_table}:{id}"}]
+    pipeline = triggered(tmp_path, source, redis_server, mappings)
+    source.execute("DROP DATABASE IF EXISTS syncbridge")
+    assert pipeline.command("triggers", "install").returncode == 0
+    with pipeline.running():
+        for name in ("a", "b", "c", "d"):
+            source.execute(f"INSERT INTO {name} VALUES (1, 1), (2, 2)")
+            assert wait_same(pipeline, name, f"{name}:") == 2
+    source.execute(
+        "TRUNCATE a",
+        "INSERT INTO a VALUES (2, 5)",
+        "DROP TABLE b",
+        "ALTER TABLE c ADD w INT DEFAULT 7",
+        "CREATE TABLE e (id INT PRIMARY KEY, v INT)",
+        "INSERT INTO e VALUES (1, 1)",
+    )
+    assert pipeline.command("triggers", "install").returncode == 0
+    with pipeline.running():
+        for name, rows in {"a": 1, "c": 2, "d": 2, "e": 1}.items():
+            assert wait_same(pipeline, name, f"{name}:") == rows
+        eventually(lambda: not mirrored_hashes(pipeline.redis, "b:*"), timeout=30, message=pipeline.log)
+
+
 def test_columns_that_change_their_types_are_followed(pipeline: Pipeline, source: SqlServer) -> None:
     one = ["TIMESTAMP(3) NULL", "DATETIME(3)", "VARBINARY(40)", "VARCHAR(40)", "INT", "DOUBLE", "VARCHAR(40)"]
     other = ["DATETIME(3)", "TIMESTAMP(3) NULL", "VARCHAR(40)", "VARBINARY(40)", "VARBINARY(40)", "INT", "BLOB"]

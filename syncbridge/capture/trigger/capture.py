@@ -35,7 +35,16 @@ from syncbridge.capture.trigger.hint_feed import HintFeed
 from syncbridge.capture.trigger.intake import Intake
 from syncbridge.capture.trigger.outbox import Outbox, heartbeat_row
 from syncbridge.capture.trigger.primaries import SEVERAL_PRIMARIES, several_primaries
-from syncbridge.capture.trigger.shapes import TableShape, constrained, lacking, load, numbers, wanted_triggers
+from syncbridge.capture.trigger.shapes import (
+    TableShape,
+    constrained,
+    lacking,
+    load,
+    look,
+    numbers,
+    passed_by,
+    wanted_triggers,
+)
 from syncbridge.capture.trigger.start import PLACES, Beginning, begin
 from syncbridge.capture.trigger.udf import heartbeat_job, name_servers
 from syncbridge.capture.turn import Turn
@@ -109,6 +118,7 @@ class TriggerCapture:
         self._saved = (0, 0)  # (epoch, last) of the checkpoint
         self._next_checkpoint = self._next_housekeeping = self._next_catalogue = 0.0
         self._trouble = ""  # with the UDF library, complained about
+        self._looks: dict[Name, str] = {}  # as the state has them
         self._stale: list[Name] = []  # tables whose triggers were complained about
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -192,7 +202,10 @@ class TriggerCapture:
             session.epoch = Epoch(start.epoch, lambda epoch: self._save(session, epoch))
             self._chunk_reader.place_with(EpochPlacing(session.epoch))
             refusable = constrained(control, server, list(schemas))
+            looks = _looks(schemas, session.numbers, older)
             changed = [name for name, schema in schemas.items() if self._tables.known(*name) != schema]
+            changed += [name for name, seen in self._state.looks.all().items()
+                        if name in looks and passed_by(seen, looks[name])]  # fmt: skip
             for name, schema in schemas.items():
                 self._tables.put(schema, _version(start.epoch, start.last))
                 columns = refusable.get(name, frozenset())
@@ -200,9 +213,10 @@ class TriggerCapture:
             if start.snapshot:
                 self._read_everything(start.snapshot, list(schemas), initial=start.initial)
             else:
-                for name in changed:
-                    self._snapshots.request(*name, "it is new, or its columns changed, while nobody captured")
+                for name in dict.fromkeys(changed):
+                    self._snapshots.request(*name, "it was made, altered or emptied while nobody captured")
             self._stale = sorted({*self._stale, *older})
+            self._remember(looks)
             session.feed = self._feed(session)
         except BaseException:
             outbox.close()
@@ -409,6 +423,13 @@ class TriggerCapture:
         for db, table in set(self._stale) - set(stale):  # what was written meanwhile may have gone past us
             self._snapshots.request(db, table, "its triggers were put in order")
         self._stale = stale
+        self._remember(_looks(schemas, now, stale))
+
+    def _remember(self, looks: dict[Name, str]) -> None:
+        """What is to be done about them is durable."""
+        if looks != self._looks:
+            self._state.looks.put(looks)
+            self._looks = looks
 
     # -- what snapshots need -------------------------------------------------------------------------------------------
 
@@ -462,6 +483,10 @@ def refuse_several_primaries(control: Any) -> None:
 
 def _identity(server: Server) -> str:
     return server.identity or f"server {server.server_id}"
+
+
+def _looks(names: Iterable[Name], numbers: dict[Name, frozenset[int]], stale: list[Name]) -> dict[Name, str]:
+    return {name: look(numbers.get(name), current=name not in stale) for name in names}
 
 
 def _listed(names: list[Name]) -> str:

@@ -173,3 +173,16 @@ def numbers(connection: Any, server: Server, names: list[Name]) -> dict[Name, fr
         for shown, number in cursor.fetchall():
             found.setdefault(shown, set()).add(int(number))
     return {name: frozenset(found[shown]) for name, shown in plain.items() if shown in found}
+
+
+def look(number: frozenset[int] | None, *, current: bool) -> str:
+    """What to remember of a table, for passed_by()."""
+    return orjson.dumps({"current": current, "numbers": sorted(number or ())}).decode()
+
+
+def passed_by(before: str, now: str) -> bool:
+    """Whether changes of a table may have gone past its triggers, or were told by others, between two looks at it."""
+    old, new = orjson.loads(before), orjson.loads(now)
+    if old["current"] != new["current"]:
+        return True
+    return bool(old["numbers"] and new["numbers"]) and old["numbers"] != new["numbers"]
