@@ -141,6 +141,15 @@ def test_an_upgrade_fails_no_statement_and_keeps_what_was_set(
     assert [path.name for path in (tmp_path / "plugins").iterdir()] == [source.LIBRARY]
 
 
+def test_an_upgrade_sets_a_name_of_several_addresses_once(server: SqlServer, older: Path, library: Path) -> None:
+    put_in_older(server, older)
+    facts, names = facts_of(server), [f"127.0.0.1:{port}" for port in range(1, 6)]
+    facts.stats["servers"] = [{"function": "f", "server": name} for name in names for _ in range(4)]
+    done = install(facts, lambda: server.connect(database=None), lambda: library, "mysql")
+    assert done.state == UPGRADED
+    assert [one["server"] for one in facts_of(server).stats["servers"]] == names
+
+
 def put_in_older(server: SqlServer, older: Path) -> int | None:
     """As an administrator of yesterday did; the version that answers."""
     facts_of(server).library.write_bytes(older.read_bytes())

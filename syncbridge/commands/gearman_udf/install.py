@@ -278,8 +278,8 @@ def _restore(cursor: Any, stats: dict[str, Any]) -> None:
     """Lists of servers and time-outs, which went with the older library."""
     for name, value in stats.get("options", {}).items():
         cursor.execute("SELECT gman_option_set(%s, %s)", (name, value))
-    lists: defaultdict[str, list[str]] = defaultdict(list)
-    for one in stats.get("servers", []):
-        lists[one["function"]].append(one["server"])
+    lists: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for one in stats.get("servers", []):  # a name is there once for each of its addresses
+        lists[one["function"]][one["server"]] = None
     for function, servers in lists.items():
         cursor.execute("SELECT gman_servers_set(%s, %s)", (",".join(servers), function))
