@@ -53,7 +53,8 @@ def install_command(config: ConfigPath = DEFAULT_CONFIG, json: AsJson = False) -
         say_json(_counts(done))
     else:
         made, gone = count(len(done.missing), "trigger"), len(done.stale)
-        say(f"{made} made, {gone} stale removed, {len(done.right)} were in place")
+        again = f"{len(done.orphans)} made again for an account that is gone, " if done.orphans else ""
+        say(f"{made} made, {gone} stale removed, {again}{len(done.right)} were in place")
 
 
 @_group.command("remove")
@@ -79,22 +80,26 @@ def remove_command(config: ConfigPath = DEFAULT_CONFIG, json: AsJson = False) ->
 
 @_group.command()
 def status(config: ConfigPath = DEFAULT_CONFIG, json: AsJson = False) -> None:
-    """What is installed, stale or missing. Exit 1 unless every mapped table has its triggers."""
+    """What is installed, stale, missing or fails. Exit 1 unless every mapped table has its triggers, and they work."""
     loaded = load_config(config)
     with closing(_connect(loaded)) as connection:
         found = compare(connection, loaded)
     states = [
         *(("installed", one.db, one.table, one.name) for one in found.right),
+        *(("failing", one.db, one.table, one.name) for one in found.orphans),
         *(("stale", one.db, one.table, one.name) for one in found.stale),
         *(("missing", one.db, one.table, one.name) for one in found.missing),
     ]
+    failures = failing(found, loaded)
     if json:
-        say_json({**_counts(found), "triggers": [
+        say_json({**_counts(found), "failures": failures, "triggers": [
             {"state": state, "table": f"{db}.{table}", "name": name} for state, db, table, name in states
         ]})  # fmt: skip
     else:
         say_table(["state", "table", "trigger"], [(state, f"{db}.{table}", name) for state, db, table, name in states])
-    raise typer.Exit(1 if found.missing or found.stale else 0)
+        for failure in failures:
+            say(f"{failure}: syncbridge triggers install")
+    raise typer.Exit(1 if found.missing or found.stale or failures else 0)
 
 
 def _refuse_blind(held: Privileges, config: Config) -> None:
@@ -112,6 +117,19 @@ def compare(connection: Any, config: Config) -> Plan:
     return plan(connection, config.name, _wanted(connection, config))
 
 
+def failing(found: Plan, config: Config) -> list[str]:
+    """Why triggers that are there fail the statements of their tables' users, one sentence each."""
+    sentences = []
+    if found.no_outbox:
+        outbox = outbox_table(config.name).replace("`", "")
+        sentences.append(f"{outbox} does not exist, so every write to a table with triggers fails")
+    for account in sorted(set(found.orphans.values())):
+        tables = sorted({f"{one.db}.{one.table}" for one, definer in found.orphans.items() if definer == account})
+        made = f"the account {account}, which made the triggers of {', '.join(tables)}"
+        sentences.append(f"{made}, is gone, so every write there fails")
+    return sentences
+
+
 def _wanted(connection: Any, config: Config) -> list[Trigger]:
     tables = Tables(config, None)
     with source_errors():
@@ -119,7 +137,12 @@ def _wanted(connection: Any, config: Config) -> list[Trigger]:
 
 
 def _counts(found: Plan) -> dict[str, int]:
-    return {"missing": len(found.missing), "stale": len(found.stale), "installed": len(found.right)}
+    return {
+        "missing": len(found.missing),
+        "stale": len(found.stale),
+        "failing": len(found.orphans),
+        "installed": len(found.right),
+    }
 
 
 def _connect(config: Config) -> Any:

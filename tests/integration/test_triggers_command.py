@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pymysql
 import pytest
 
 from tests.integration.trigger_tools import ORDERS, insert, installed, triggered
@@ -117,3 +118,54 @@ def test_an_account_with_the_documented_rights_installs_runs_and_removes(pipelin
     with pipeline.running():
         source.execute("UPDATE orders SET note = 'after' WHERE id = 5")
         assert wait_same(pipeline, "orders", "order:") == 9
+
+
+def test_triggers_without_their_outbox_are_told(pipeline: Pipeline, source: SqlServer) -> None:
+    """Every statement of the user fails: whoever looks must be told, and install mends it."""
+    installed(pipeline)
+    source.execute("DROP TABLE syncbridge.outbox_shop")
+    with pytest.raises(pymysql.MySQLError, match="1146"):
+        insert(source, 1)
+    status = pipeline.command("triggers", "status")
+    assert status.returncode == 1
+    assert "syncbridge.outbox_shop does not exist" in status.stdout
+    assert "fails: syncbridge triggers install" in status.stdout
+    assert "does not exist" in pipeline.command("triggers", "status", "--json").stdout
+    checked = pipeline.command("check")
+    assert checked.returncode == 1
+    assert "syncbridge.outbox_shop does not exist" in checked.stdout
+    assert pipeline.command("triggers", "install").returncode == 0
+    assert pipeline.command("triggers", "status").returncode == 0
+    insert(source, 1)
+
+
+@pytest.mark.usefixtures("trusting")
+def test_triggers_whose_definer_is_gone_are_told_and_made_again(pipeline: Pipeline, source: SqlServer) -> None:
+    """A trigger runs with the rights of the account that made it: without that account, every statement fails."""
+    root = pipeline.settings["source"]["url"]
+    grants = (f"SELECT, TRIGGER ON {source.database}.*", "CREATE, DROP, SELECT, INSERT, DELETE ON syncbridge.*")
+    as_account(pipeline, "leaver", *grants)
+    installed(pipeline)
+    as_account(pipeline, "stayer", *grants)
+    stayer = pipeline.settings["source"]["url"]
+    source.execute("DROP USER 'leaver'@'127.0.0.1'")
+    with pytest.raises(pymysql.MySQLError, match="1449"):
+        insert(source, 1)
+    # Who may not read mysql.user cannot know, and says nothing of it.
+    assert pipeline.command("triggers", "status").returncode == 0
+    pipeline.settings["source"]["url"] = root
+    pipeline.write_config()
+    status = pipeline.command("triggers", "status")
+    assert status.returncode == 1
+    assert "leaver@127.0.0.1" in status.stdout
+    checked = pipeline.command("check")
+    assert checked.returncode == 1
+    assert "leaver@127.0.0.1" in checked.stdout
+    source.execute("GRANT SELECT ON mysql.user TO 'stayer'@'127.0.0.1'")
+    pipeline.settings["source"]["url"] = stayer
+    pipeline.write_config()
+    done = pipeline.command("triggers", "install")
+    assert "0 triggers made, 0 stale removed, 3 made again for an account that is gone, 0 were in place" in done.stdout
+    assert pipeline.command("triggers", "status").returncode == 0
+    insert(source, 1)
+    assert source.value("SELECT COUNT(*) FROM syncbridge.outbox_shop") == 1

@@ -15,14 +15,13 @@ import pymysql
 
 from syncbridge.capture.connection import source_error, source_errors
 from syncbridge.capture.sql import quote
+from syncbridge.capture.trigger.failing import gone_accounts, lacks_outbox
 from syncbridge.capture.trigger.render import Trigger, outbox_statements, outbox_table, prefix
 from syncbridge.errors import ConfigError, TransientError
 
 _NO_TRIGGER_PRIVILEGE = {1142, 1227, 1044}
 _BINLOG_NEEDS_SUPER = 1419
 _LOCK_TIMEOUT = 1205
-#: Unknown database, unknown table.
-_NO_TABLE = {1049, 1146}
 #: Seconds that a statement of ours waits for a table, and others behind it; how often it is tried; the pause between.
 _PATIENCE = 1
 _ATTEMPTS = 10
@@ -43,33 +42,41 @@ class Plan(NamedTuple):
     missing: list[Trigger]
     stale: list[Installed]
     right: list[Installed]
+    #: Those that would be right, but whose definer, an account, is gone: they fail every write.
+    orphans: dict[Installed, str]
+    #: Triggers are there, but the outbox is not: they fail every write.
+    no_outbox: bool
 
 
-def installed(connection: Any, pipeline: str) -> list[Installed]:
-    """The triggers of this pipeline, whatever table they are on."""
+def installed(connection: Any, pipeline: str) -> dict[Installed, str]:
+    """The triggers of this pipeline, whatever table they are on, with their definers."""
     sql = (
-        "SELECT trigger_schema, event_object_table, trigger_name FROM information_schema.triggers "
+        "SELECT trigger_schema, event_object_table, trigger_name, definer FROM information_schema.triggers "
         "WHERE LEFT(trigger_name, %s) = %s ORDER BY 1, 2, 3"
     )
     own = prefix(pipeline)
     with source_errors(), connection.cursor() as cursor:
         cursor.execute(sql, (len(own), own))
-        return [Installed(*map(str, row)) for row in cursor.fetchall()]
+        return {Installed(str(db), str(table), str(name)): str(definer) for db, table, name, definer in cursor}
 
 
 def plan(connection: Any, pipeline: str, wanted: list[Trigger]) -> Plan:
     """Compare what is there with what should be."""
     there = installed(connection, pipeline)
-    places, right = {trigger.where for trigger in wanted}, set(there)
+    gone = gone_accounts(connection, set(there.values()))
+    places = {trigger.where for trigger in wanted}
+    in_place = [one for one in there if one in places]
     return Plan(
-        missing=[trigger for trigger in wanted if trigger.where not in right],
+        missing=[trigger for trigger in wanted if trigger.where not in there],
         stale=[one for one in there if one not in places],
-        right=[one for one in there if one in places],
+        right=[one for one in in_place if there[one] not in gone],
+        orphans={one: there[one] for one in in_place if there[one] in gone},
+        no_outbox=bool(there) and lacks_outbox(connection, pipeline),
     )
 
 
 def install(connection: Any, pipeline: str, wanted: list[Trigger]) -> Plan:
-    """Make the outbox and the triggers that are missing, remove those that are stale. Raises ConfigError."""
+    """Make the outbox and the triggers that are missing or fail, remove those that are stale. Raises ConfigError."""
     found = plan(connection, pipeline, wanted)
     with connection.cursor() as cursor:
         # A trigger keeps the sql_mode and the character sets of the session that made it.
@@ -82,20 +89,11 @@ def install(connection: Any, pipeline: str, wanted: list[Trigger]) -> Plan:
         _drop(cursor, in_the_way)
         for trigger in found.missing:
             _execute(cursor, trigger.statement)
+        for trigger in wanted:
+            if trigger.where in found.orphans:
+                _make_again(cursor, trigger)
         _drop(cursor, [one for one in found.stale if one not in in_the_way])
     return found
-
-
-def outbox_exists(connection: Any, pipeline: str) -> bool:
-    """Asks the table itself: what the catalogue shows depends on the account's rights."""
-    with connection.cursor() as cursor:
-        try:
-            cursor.execute(f"SELECT 1 FROM {outbox_table(pipeline)} LIMIT 0")  # noqa: S608 - our own name
-        except pymysql.MySQLError as error:
-            if error.args[0] not in _NO_TABLE:
-                _refuse(error)
-            return False
-    return True
 
 
 def remove(connection: Any, pipeline: str, *, sees_all: bool) -> list[Installed]:
@@ -104,12 +102,12 @@ def remove(connection: Any, pipeline: str, *, sees_all: bool) -> list[Installed]
     `sees_all`: no trigger is hidden from the account. Else the outbox stays, because without it a hidden trigger would
     fail the user's statements; it is emptied, which tells the next capture to read every table again.
     """
-    there = installed(connection, pipeline)
+    there = list(installed(connection, pipeline))
     with connection.cursor() as cursor:
         cursor.execute(f"SET SESSION lock_wait_timeout = {_PATIENCE}")
         _drop(cursor, there)
         if not sees_all:
-            if outbox_exists(connection, pipeline):
+            if not lacks_outbox(connection, pipeline):
                 _execute(cursor, f"TRUNCATE TABLE {outbox_table(pipeline)}")
             return there
         _execute(cursor, f"DROP TABLE IF EXISTS {outbox_table(pipeline)}")
@@ -122,6 +120,17 @@ def remove(connection: Any, pipeline: str, *, sees_all: bool) -> list[Installed]
 def _drop(cursor: Any, triggers: Iterable[Installed]) -> None:
     for one in triggers:
         _execute(cursor, f"DROP TRIGGER IF EXISTS {quote(one.db)}.{quote(one.name)}")
+
+
+def _make_again(cursor: Any, trigger: Trigger) -> None:
+    """The same trigger of ours instead of another's. Another name bridges the moment in which there is none."""
+    stopgap = f"{trigger.place}_again"
+    bridge = Installed(trigger.db, trigger.table, stopgap)
+    _drop(cursor, [bridge])  # from an attempt that was broken off
+    _execute(cursor, trigger.statement.replace(quote(trigger.name), quote(stopgap), 1))
+    _drop(cursor, [Installed(*trigger.where)])
+    _execute(cursor, trigger.statement)
+    _drop(cursor, [bridge])
 
 
 def _execute(cursor: Any, statement: str) -> None:

@@ -120,7 +120,7 @@ class Lacking(NamedTuple):
 
 def lacking(connection: Any, config: Config, wanted: list[Trigger]) -> Lacking:
     """Tables whose triggers are not as they should be."""
-    there = set(installed(connection, config.name))
+    there = installed(connection, config.name)
     places = {(db, table, name.rpartition("_")[0]) for db, table, name in there}
     missing = {(trigger.db, trigger.table) for trigger in wanted if (*trigger.where[:2], trigger.place) not in places}
     older = {(trigger.db, trigger.table) for trigger in wanted if trigger.where not in there}

@@ -10,7 +10,7 @@ from syncbridge.capture.trigger.render import outbox_table
 from syncbridge.commands.checks.finding import Finding, error, ok, warning
 from syncbridge.commands.checks.privileges import Privileges
 from syncbridge.commands.checks.source import ServerFacts
-from syncbridge.commands.triggers import compare
+from syncbridge.commands.triggers import compare, failing
 from syncbridge.config import Config
 from syncbridge.errors import ConfigError
 
@@ -33,7 +33,7 @@ def judge_installed(config: Config, connection: Any) -> list[Finding]:
         return [error("triggers", str(failure), failure.hint)]
     missing = {f"{trigger.db}.{trigger.table}" for trigger in found.missing}
     stale = {f"{trigger.db}.{trigger.table}" for trigger in found.stale} - missing
-    findings = []
+    findings = [error("triggers-fail", text, "syncbridge triggers install") for text in failing(found, config)]
     if missing:
         findings.append(
             error(
