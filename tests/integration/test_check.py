@@ -258,6 +258,30 @@ def test_paths_and_ports_of_this_host(mariadb: SqlServer, redis_server: Redis, t
     assert "http-listen" in codes(found, "warning")
 
 
+def test_what_triggers_do_not_tell_of(source: SqlServer, redis_server: Redis, tmp_path: Path) -> None:
+    """No trigger fires for rows that a foreign key changes, on no server, whatever its binlog holds."""
+    source.execute(
+        "CREATE TABLE parent (id INT PRIMARY KEY)",
+        "CREATE TABLE child (id INT PRIMARY KEY, parent_id INT, FOREIGN KEY (parent_id) REFERENCES parent (id)"
+        " ON DELETE CASCADE)",
+        "CREATE VIEW seen AS SELECT 1 AS id",
+        "INSERT INTO parent VALUES (1)",
+        "INSERT INTO child VALUES (1, 1)",
+        "CREATE TABLE told (id INT)",
+        "CREATE TRIGGER theirs AFTER DELETE ON child FOR EACH ROW INSERT INTO told VALUES (OLD.id)",
+        "DELETE FROM parent",
+    )
+    assert source.value("SELECT COUNT(*) FROM child") == source.value("SELECT COUNT(*) FROM told") == 0
+    tables = ", ".join(mapping(f"{source.database}.{name}") for name in ("child", "seen"))
+    config = config_for(source, redis_server, tmp_path, f"[{tables}]")
+    config = config.model_copy(update={"source": config.source.model_copy(update={"capture": "trigger"})})
+    found = errors(check.collect(config))
+    assert {"cascade", "not-a-table"} <= set(found)
+    for code in ("cascade", "not-a-table"):
+        assert "trigger" in found[code].sentence
+        assert "binlog" not in found[code].sentence
+
+
 def test_trigger_capture_over_the_udf(
     new_source: Callable[..., SqlServer], udf_library: Path, redis_server: Redis, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from syncbridge.capture.schema import INTEGER_TYPES, TEXT_TYPES, Column, TableSchema
 from syncbridge.commands.checks.finding import Finding, error, ok, warning
@@ -11,9 +12,9 @@ from syncbridge.config import Config, Mapping
 from syncbridge.sinks.mapping import CompiledMapping
 from syncbridge.template import KEY, TABLE, Template
 
-#: MySQL logs cascaded changes of child rows from here on.
+#: MySQL logs cascaded changes of child rows from here on. No server fires triggers for them.
 CASCADES_LOGGED = (9, 6)
-#: Foreign key rules that change child rows without a trace in the binlog.
+#: Foreign key rules that change child rows.
 CASCADES = frozenset(("CASCADE", "SET NULL", "SET DEFAULT"))
 #: information_schema's word for what is no view.
 BASE_TABLE = "BASE TABLE"
@@ -58,11 +59,20 @@ class TableFacts:
         return f"{self.db}.{self.table}"
 
 
+class Silence(NamedTuple):
+    """What capture hears nothing of, and why: it reads the binlog, or what triggers report."""
+
+    views: str
+    #: Empty: cascaded changes are heard.
+    cascades: str
+
+
 def judge_tables(config: Config, tables: Sequence[TableFacts], flavor: str, version: tuple[int, ...]) -> list[Finding]:
     """Every mapped table, then every mapping of it, then what the mappings do to each other."""
     findings: list[Finding] = []
+    silent = _silence(config, flavor, version)
     for facts in tables:
-        found = list(_judge_table(facts, flavor, version))
+        found = list(_judge_table(facts, silent))
         if facts.schema is not None and facts.kind == BASE_TABLE:
             for index, mapping in enumerate(config.mappings):
                 if mapping.covers(facts.db, facts.table):
@@ -85,7 +95,14 @@ def judge_tables(config: Config, tables: Sequence[TableFacts], flavor: str, vers
     return findings
 
 
-def _judge_table(facts: TableFacts, flavor: str, version: tuple[int, ...]) -> Iterator[Finding]:
+def _silence(config: Config, flavor: str, version: tuple[int, ...]) -> Silence:
+    if config.source.capture == "trigger":
+        return Silence("no trigger fires for its changes", "without firing a trigger")
+    logged = flavor == "mysql" and version >= CASCADES_LOGGED
+    return Silence("its changes are not in the binlog", "" if logged else "without a trace in the binlog")
+
+
+def _judge_table(facts: TableFacts, silent: Silence) -> Iterator[Finding]:
     name = _quoted(facts.db, facts.table)
     if facts.schema is None:
         yield error(
@@ -97,7 +114,7 @@ def _judge_table(facts: TableFacts, flavor: str, version: tuple[int, ...]) -> It
     if facts.kind != BASE_TABLE:
         yield error(
             "not-a-table",
-            f"{facts.name} is a {facts.kind.lower()}: its changes are not in the binlog",
+            f"{facts.name} is a {facts.kind.lower()}: {silent.views}",
             "map the tables that it is made of",
         )
         return
@@ -113,7 +130,7 @@ def _judge_table(facts: TableFacts, flavor: str, version: tuple[int, ...]) -> It
             f"{facts.name} uses {facts.engine}, which has no consistent reads: a snapshot of it could be wrong",
             f"ALTER TABLE {name} ENGINE=InnoDB;",
         )
-    if flavor == "mysql" and version >= CASCADES_LOGGED:
+    if not silent.cascades:
         return
     for key in facts.foreign_keys:
         if key.cascades:
@@ -124,7 +141,7 @@ def _judge_table(facts: TableFacts, flavor: str, version: tuple[int, ...]) -> It
             )
             yield error(
                 "cascade",
-                f"foreign key {key.name} of {facts.name} ({rules}) changes its rows without a trace in the binlog",
+                f"foreign key {key.name} of {facts.name} ({rules}) changes its rows {silent.cascades}",
                 _without_cascade(facts, key),
             )
 
