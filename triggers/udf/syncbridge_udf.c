@@ -551,6 +551,7 @@ static void is_well(server *s) {
 
 static void check_in(server *s, int fd) {
   pthread_mutex_lock(&lock);
+  s->retry_at = 0;
   bool kept = s->idle_count < MAX_IDLE;
   if (kept) s->idle[s->idle_count++] = fd;
   pthread_mutex_unlock(&lock);
@@ -620,9 +621,11 @@ static enum outcome talk(input *in, server *s, const text *request, bool backgro
     fail("%s does not speak the Gearman protocol", s->name);
     return CLOSED;
   }
-  is_well(s);
   if (kind == ERROR) return refused(s, body);
-  if (!background) return receive_result(in, s, body, result);
+  if (!background) {
+    is_well(s); /* said now, for its result may take long */
+    return receive_result(in, s, body, result);
+  }
   add(result, body->data, body->size);
   return DONE;
 }
@@ -647,7 +650,10 @@ static enum outcome ask(server *s, const text *request, bool background, text *b
       return DONE;
     }
     close(fd); /* after a refusal too: whatever still arrives on it belongs to nobody */
-    if (outcome == DONE || outcome == REFUSED || outcome == FAILED) return outcome;
+    if (outcome == DONE || outcome == REFUSED || outcome == FAILED) {
+      is_well(s);
+      return outcome;
+    }
     if (outcome == TIMED_OUT || answered) break;
     /* Closed without a word: the job may have been taken all the same, so it may come twice, but it does come. */
   }
@@ -808,7 +814,7 @@ static void sum_receive(sum_state *state, int64_t deadline) {
     state->broken = true;
     return;
   }
-  if (kind == JOB_CREATED || kind == ERROR) is_well(state->server);
+  if ((kind == JOB_CREATED && !state->accepted) || kind == ERROR) is_well(state->server);
   if (kind == JOB_CREATED) {
     if (++state->accepted == state->sent) state->unanswered = 0;
   } else if (kind == WORK_COMPLETE) {
