@@ -104,12 +104,18 @@ def status(config: ConfigPath = DEFAULT_CONFIG, json: AsJson = False) -> None:
 
 def _refuse_blind(held: Privileges, config: Config) -> None:
     """Raises ConfigError where triggers of mapped tables may be hidden from the account."""
-    databases = dict.fromkeys(mapping.db for mapping in config.table_mappings)
-    if hidden := [database for database in databases if held.missing(["TRIGGER"], database)]:
+    tables = dict.fromkeys(mapping.table for mapping in config.table_mappings)
+    hidden = [table for table in tables if held.missing(["TRIGGER"], *table.split(".", 1))]
+    if hidden:
         raise ConfigError(
-            f"the account cannot see triggers in {', '.join(hidden)}, so nothing was removed",
-            hint="; ".join(f"GRANT TRIGGER ON {quote(database)}.* TO the account" for database in hidden),
+            f"the account cannot see triggers of {', '.join(hidden)}, so nothing was removed",
+            hint="; ".join(f"GRANT TRIGGER ON {_granted(table)} TO the account" for table in hidden),
         )
+
+
+def _granted(table: str) -> str:
+    db, _, name = table.partition(".")
+    return f"{quote(db)}.{'*' if name == '*' else quote(name)}"
 
 
 def compare(connection: Any, config: Config) -> Plan:
