@@ -221,6 +221,8 @@ def test_a_redis_that_would_break_the_mirror(
     new_redis: Callable[..., Redis], mariadb: SqlServer, tmp_path: Path, options: dict[str, Any], code: str
 ) -> None:
     mariadb.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    if "cluster_enabled" in options:  # by itself it takes a port that outgoing connections have, too
+        options |= {"cluster_port": free_port()}
     sink = new_redis(**options)
     found = check.collect(config_for(mariadb, sink, tmp_path, f"[{mapping(f'{mariadb.database}.t')}]"))
     assert set(errors(found)) == {code}
