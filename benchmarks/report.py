@@ -39,7 +39,7 @@ STEPS = {
     "live": "live.py",
     "scale": "scale.py",
     "triggers": "triggers.py --runs 3 --only mariadb --seconds 0.5",
-    "outbox_backlog": "outbox_backlog.py --backlogs 1000,100000",
+    "outbox_backlog": "outbox_backlog.py --backlogs 1000,1000000",
     "queue_backlog": "queue_backlog.py --jobs 1000000",
 }
 #: Sections that are measured only when they are named.
