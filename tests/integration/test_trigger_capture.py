@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,14 @@ from syncbridge.capture.sql import quote
 from syncbridge.capture.trigger import install
 from syncbridge.capture.trigger.shapes import numbers
 from syncbridge.state import State
-from tests.integration.trigger_tools import ORDERS, Sessions, end_in_part, insert, installed, triggered
+from tests.integration.trigger_tools import Sessions, end_in_part, insert, installed, orders_pipeline, triggered
 from tests.pipeline import Pipeline, mirrored_hashes, wait_same
 from tests.servers import Redis, SqlServer, eventually
 
 
 @pytest.fixture
 def pipeline(source: SqlServer, redis_server: Redis, tmp_path: Path) -> Pipeline:
-    source.execute(ORDERS)
-    mappings: list[dict[str, Any]] = [{"table": f"{source.database}.orders", "key": "order:{id}"}]
-    one = triggered(tmp_path, source, redis_server, mappings)
-    source.execute("DROP DATABASE IF EXISTS syncbridge")
-    return one
+    return orders_pipeline(tmp_path, source, redis_server)
 
 
 def test_rows_from_before_and_every_change_after_reach_redis(pipeline: Pipeline, source: SqlServer) -> None:
@@ -266,17 +263,23 @@ def test_every_name_is_found_as_innodb_writes_it(source: SqlServer, odd_database
             before = after
 
 
+@contextmanager
+def small_packets(source: SqlServer, redis_server: Redis, folder: Path, columns: str) -> Iterator[Pipeline]:
+    """A pipeline at work, of a table `orders` with these columns."""
+    source.execute("CREATE DATABASE big")
+    source.database = "big"
+    source.execute(f"CREATE TABLE orders ({columns})")
+    pipeline = triggered(folder, source, redis_server, [{"table": "big.orders", "key": "order:{id}"}])
+    installed(pipeline)
+    with pipeline.running():
+        yield pipeline
+
+
 def test_a_row_too_large_for_json_is_read_from_its_table(
     new_source: Callable[..., SqlServer], redis_server: Redis, tmp_path: Path
 ) -> None:
     source = new_source(max_allowed_packet="1M")
-    source.execute("CREATE DATABASE big")
-    source.database = "big"
-    source.execute("CREATE TABLE orders (id INT PRIMARY KEY, a LONGTEXT, b LONGTEXT)")
-    mappings: list[dict[str, Any]] = [{"table": "big.orders", "key": "order:{id}"}]
-    pipeline = triggered(tmp_path, source, redis_server, mappings)
-    installed(pipeline)
-    with pipeline.running():
+    with small_packets(source, redis_server, tmp_path, "id INT PRIMARY KEY, a LONGTEXT, b LONGTEXT") as pipeline:
         source.execute(
             "INSERT INTO orders VALUES (1, REPEAT('x', 700000), REPEAT('y', 700000)), (2, 'small', NULL)",
             "UPDATE orders SET a = REPEAT('z', 600000) WHERE id = 1",
@@ -290,13 +293,9 @@ def test_a_value_that_fits_into_a_packet_but_not_as_text_is_no_null(
     new_source: Callable[..., SqlServer], redis_server: Redis, tmp_path: Path
 ) -> None:
     source = new_source(max_allowed_packet="1M")
-    source.execute("CREATE DATABASE big")
-    source.database = "big"
-    source.execute("CREATE TABLE orders (id INT PRIMARY KEY, b LONGBLOB, t LONGTEXT CHARACTER SET latin1, g GEOMETRY)")
-    mappings: list[dict[str, Any]] = [{"table": "big.orders", "key": "order:{id}"}]
-    pipeline = triggered(tmp_path, source, redis_server, mappings)
-    installed(pipeline)
-    with pipeline.running():
+    with small_packets(
+        source, redis_server, tmp_path, "id INT PRIMARY KEY, b LONGBLOB, t LONGTEXT CHARACTER SET latin1, g GEOMETRY"
+    ) as pipeline:
         source.execute(
             "INSERT INTO orders (id, b) VALUES (1, REPEAT('x', 800000))",
             "INSERT INTO orders (id, t) VALUES (2, REPEAT(_latin1 0xe9, 600000))",

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pymysql
 import pytest
 
-from tests.integration.trigger_tools import ORDERS, insert, installed, triggered
+from tests.integration.trigger_tools import insert, installed, orders_pipeline
 from tests.pipeline import Pipeline, wait_same
 from tests.servers import Redis, SqlServer, eventually
 
 
 @pytest.fixture
 def pipeline(source: SqlServer, redis_server: Redis, tmp_path: Path) -> Pipeline:
-    source.execute(ORDERS)
-    mappings: list[dict[str, Any]] = [{"table": f"{source.database}.orders", "key": "order:{id}"}]
-    one = triggered(tmp_path, source, redis_server, mappings)
-    source.execute("DROP DATABASE IF EXISTS syncbridge")
-    return one
+    return orders_pipeline(tmp_path, source, redis_server)
 
 
 def test_a_table_put_in_place_of_another_gets_triggers_of_its_own(pipeline: Pipeline, source: SqlServer) -> None:

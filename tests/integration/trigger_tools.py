@@ -30,6 +30,15 @@ def triggered(
     return pipeline
 
 
+def orders_pipeline(folder: Path, source: SqlServer, redis: Redis) -> Pipeline:
+    """The table `orders`, mapped, on a source that knows nothing of us."""
+    source.execute(ORDERS)
+    mappings: list[dict[str, Any]] = [{"table": f"{source.database}.orders", "key": "order:{id}"}]
+    pipeline = triggered(folder, source, redis, mappings)
+    source.execute("DROP DATABASE IF EXISTS syncbridge")
+    return pipeline
+
+
 def insert(source: SqlServer, *numbers: int) -> None:
     rows = ",".join(f"({n}, {n % 7}, {n}.5, 'note {n} ü', '2026-03-29 01:30:00.123')" for n in numbers)
     columns = "id, customer, total, note, at"
